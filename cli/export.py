@@ -60,9 +60,12 @@ def pairs(**options: Any) -> None:
 @export.command(epilog="Example:  hsstar export samples demo --output samples.jsonl")
 @_options("samples")
 @click.option("--evaluations", is_flag=True, help="Those of the evaluations, not of the iterations.")
+@click.option("--sources", is_flag=True, help="Those that [[sources]] drew, such as a teacher.")
 @click.option("--correct", is_flag=True, help="Correct samples only.")
 def samples(**options: Any) -> None:
     """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
+    if options["evaluations"] and options["sources"]:
+        raise click.UsageError("--evaluations and --sources exclude each other")
     _export("samples", **options)
 
 

@@ -127,6 +127,8 @@ def _records(plan: "Plan") -> list[tuple[str, str, object, str]]:
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
     counts = {"pre-samples": samples.pre_samples, "re-samples, at most": samples.re_samples}
+    if samples.of_sources:
+        counts["samples of sources, at most"] = samples.of_sources
     rows = [(name, f"{count:,}", f"{count * samples.iterations:,}") for name, count in counts.items()]
     if samples.policies and samples.evaluation_samples is None:
         return [*rows, ("held-out samples", _UNKNOWN, "a held-out dataset is not imported")]
@@ -136,13 +138,19 @@ def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
 
 def _work_rows(forecast: "Forecast") -> list[tuple[str, str, str]]:
     tokens = forecast.tokens
-    counts = (tokens.sampled, tokens.evaluated, tokens.scored, tokens.trained)
+    counts = dict(
+        sampling=tokens.sampled,
+        evaluation=tokens.evaluated,
+        scoring=tokens.scored,
+        training=tokens.trained,
+        sources=tokens.of_sources,
+    )
     complete = None not in forecast.hours.values()
     together = f"{'' if complete else 'at least '}{forecast.known_hours:,.3g}"
     return [
         *(
-            (kind, _large(count), _UNKNOWN if spent is None else f"{spent:,.3g}")
-            for (kind, spent), count in zip(forecast.hours.items(), counts, strict=True)
+            (kind, _large(counts[kind]), _UNKNOWN if spent is None else f"{spent:,.3g}")
+            for kind, spent in forecast.hours.items()
         ),
         ("together", "", together if complete or forecast.known_hours else _UNKNOWN),
     ]

@@ -14,7 +14,8 @@ from hsstar.cli.options import Format, formatted, writing
 
 
 @click.command(epilog="Example:  hsstar rescore my-run --reward ./another-prm --output changes.jsonl")
-@click.argument("run", type=RUN)
+@click.argument("run", required=False, type=RUN)
+@click.option("--evaluation", type=int, metavar="ID", help="Only this evaluation, by its `round_id`.")
 @click.option(
     "--reward",
     required=True,
@@ -26,16 +27,19 @@ from hsstar.cli.options import Format, formatted, writing
 @writing()
 @formatted
 def rescore(output: Path | None, shown_as: Format, **options: Any) -> None:
-    """Score the stored samples of RUN by another reward model, in this process.
+    """Score the stored samples of RUN, or of an evaluation, by another reward model, in this process.
 
     The earlier rewards stay beside the new ones (view sample_rewards), and decide: labels and pairs of RUN do
     not change. A row per iteration is printed; --output gets every label and pair that would differ, as JSON
-    lines. A fork of RUN with the other model trains by it.
+    lines. A fork of RUN with the other model trains by it. An evaluation may be scored by the rewards of its run
+    too: no job scores it.
     """
     from hsstar.cli.views.output import show_list
     from hsstar.commands import rescore as commands
     from hsstar.data.writing import write_rows
 
+    if (options["run"] is None) is (options["evaluation"] is None):
+        raise click.UsageError("give RUN or --evaluation")
     request = commands.RescoreRequest(**options)
     reports: list[commands.RescoreReport] = []
     progress = {"progress": _progress} if sys.stderr.isatty() else {}

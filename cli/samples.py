@@ -36,7 +36,7 @@ def samples() -> None:
 )
 @click.argument("run", metavar="RUN|ADDRESS", type=RUN)
 @click.option(
-    "--measure", metavar="NAME", help="iteration, heldout, or the name of a benchmark's evaluation."
+    "--measure", metavar="NAME", help="iteration, heldout, a source, or the name of a benchmark's evaluation."
 )
 @click.option("--iteration", type=click.IntRange(0), help="Its number; of evaluations the t of M_t.")
 @click.option("--problem", type=click.IntRange(1), help="The id of a problem, as in the views.")

@@ -104,8 +104,20 @@ def dpo(data: str | None, model: str | None, **options: Any) -> None:
     _train_as_an_iteration("dpo", data, model, **options)
 
 
+@train.command(epilog="Example:  hsstar train kto --data judged.jsonl --model ./M0 --output ./M1")
+@_options("Judged responses: prompt, response, label, or another layout")
+@_prompt
+def kto(data: str | None, model: str | None, changes: tuple[str, ...], **options: Any) -> None:
+    """Train on responses from a file, each labelled as right or wrong (KTO); no pairs are needed.
+
+    Prompts that are texts are used unchanged. Settings are those of the table [training] of the recipe.
+    Interrupted, the same command continues.
+    """
+    _train_as_an_iteration("kto", data, model, changes=("objective='kto'", *changes), **options)
+
+
 def _train_as_an_iteration(
-    objective: Literal["sft", "dpo"], data: str | None, model: str | None, **options: Any
+    objective: Literal["sft", "dpo", "kto"], data: str | None, model: str | None, **options: Any
 ) -> None:
     from hsstar.recipe.training import TrainingSection
 
@@ -204,7 +216,7 @@ def _changed(section: Section, changes: tuple[str, ...]) -> Section:
 
 
 def _train(
-    objective: Literal["sft", "dpo"],
+    objective: Literal["sft", "dpo", "kto"],
     data: str,
     model: str,
     recipe: "Recipe | None",

@@ -28,6 +28,7 @@ from hsstar.store import (
     notifications,
     rounds,
     runs,
+    sources,
     steps,
     stored_outcomes,
     training,
@@ -117,16 +118,17 @@ class Conductor:
 
         def look(
             connection: Connection,
-        ) -> tuple[datetime, list[int], Run, list[Iteration], list[Round], list[Round]]:
+        ) -> tuple[datetime, list[int], Run, list[Iteration], list[Round], list[Round], list[Round]]:
             return (
                 *rounds.list_idle(connection, run_id),
                 runs.get_run(connection, run_id),
                 rounds.list_iterations(connection, run_id),
                 evaluations.list_unfinished(connection, run_id),
                 steps.list_unfinished(connection, run_id),
+                sources.list_unfinished(connection, run_id),
             )
 
-        time, idle, run, iterations, unfinished, continued = self._turn(run_id, look)
+        time, idle, run, iterations, unfinished, continued, beside = self._turn(run_id, look)
         moved = False
         before: Iteration | None = None
         for iteration in iterations:
@@ -139,6 +141,9 @@ class Conductor:
         for step_round in continued:
             if step_round.id in idle:
                 moved |= self._advance_steps(run, step_round)
+        for source_round in beside:
+            if source_round.id in idle:
+                moved |= self._advance_source(run, source_round)
         if not moved:
             self._turn(run_id, lambda connection: rounds.set_looked_at(connection, idle, time))
         return moved
@@ -181,6 +186,7 @@ class Conductor:
             )
         if not rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n):
             return False
+        sources.begin(connection, run, waiting, labelled=False)
         self._evaluate(connection, run, waiting.number, model_id)
         return True
 
@@ -204,7 +210,10 @@ class Conductor:
 
         def begin_resampling(connection: Connection) -> bool:  # the wave is closed with it, or neither
             allocation.close(connection, iteration, 0)
-            return rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
+            if not rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING):
+                return False
+            sources.begin(connection, run, iteration, labelled=True)
+            return True
 
         if not self._turn(run.id, begin_resampling):
             return False
@@ -256,6 +265,8 @@ class Conductor:
             self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
             self._enqueue_samples(run, iteration)
             return True
+        if run.recipe.sources and self._turn(run.id, partial(sources.are_awaited, iteration=iteration)):
+            return False
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)
@@ -360,6 +371,12 @@ class Conductor:
         if not self._complete(run, step_round, scored=False):
             return False
         return self._turn(run.id, partial(steps.finish, round_id=step_round.id))
+
+    def _advance_source(self, run: Run, source_round: Round) -> bool:
+        """Finish a round of a source that is verified and scored."""
+        if not self._complete(run, source_round, scored=run.recipe.scored):
+            return False
+        return self._turn(run.id, partial(sources.finish, source_round=source_round))
 
     def _complete(self, run: Run, checked: Round, *, scored: bool) -> bool:
         """Tell whether a round lacks no sample, verdict or (`scored`) reward; enqueue what it lacks."""

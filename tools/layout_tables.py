@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hsstar.data.export_layouts import EXPORT_LAYOUTS
+from hsstar.data.judged_rows import JUDGED_LAYOUTS
 from hsstar.data.layouts import LAYOUTS
 from hsstar.data.sample_layouts import SAMPLE_LAYOUTS
 from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS
@@ -64,6 +65,11 @@ def _examples() -> str:
     return _table(("published by", "recognised by"), rows)
 
 
+def _judged() -> str:
+    rows = ((layout.published, layout.sign) for layout in JUDGED_LAYOUTS)
+    return _table(("published by", "recognised by"), rows)
+
+
 def _exports() -> str:
     rows = ((f"`export {exported}`", _columns(layouts)) for exported, layouts in EXPORT_LAYOUTS.items())
     return _table(("command", "`--layout`"), rows)
@@ -87,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "samples": _samples,
     "pairs": _pairs,
     "examples": _examples,
+    "judged": _judged,
     "exports": _exports,
 }
 """What stands between `<!-- table: NAME -->` and `<!-- end -->`."""

@@ -14,7 +14,7 @@ from hsstar.cli.views.output import duration
 from hsstar.cli.views.progress_lines import round_lines, time_left
 from hsstar.cli.views.samples import sample_lines
 from hsstar.domain.lifecycle import IterationState
-from hsstar.insights.progress import evaluation_name
+from hsstar.insights.progress import round_name
 from hsstar.insights.watch import SPEED_SECONDS, RunLook
 from hsstar.store.read.overview import WorkerSummary
 from hsstar.store.read.progress import RoundProgress
@@ -102,11 +102,9 @@ def _open_rounds(look: RunLook, width: int) -> Iterator[Text]:
     for row in look.progress.rounds:
         if row.done or row.state == IterationState.WAITING:
             continue
-        if row.kind == "iteration":
-            name = f"iteration {row.number}"
-        else:
-            name = f"M_{row.number} {evaluation_name(row)}"
-        yield Text.assemble((visible(name), "bold"), f"  {row.state.replace('_', '-')}{_numbers(row)}")
+        yield Text.assemble(
+            (visible(round_name(row)), "bold"), f"  {row.state.replace('_', '-')}{_numbers(row)}"
+        )
         yield from _bars(row, max(_LEAST_BAR, min(_WIDEST_BAR, width - _LABEL - _FIGURES)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hsstar.cli.views.output import duration
 from hsstar.domain.lifecycle import IterationState
-from hsstar.insights.progress import TimeLeft, evaluation_name
+from hsstar.insights.progress import TimeLeft, round_name
 from hsstar.store.read.progress import RoundProgress
 
 
@@ -14,6 +14,8 @@ def round_lines(progress: Sequence[RoundProgress], *, held: bool = False) -> lis
     return [
         _iteration_line(row, states.get(row.number - 1), held=held)
         if row.kind == "iteration"
+        else _source_line(row)
+        if row.kind == "source"
         else _evaluation_line(row)
         for row in progress
     ]
@@ -52,8 +54,19 @@ def _iteration_line(row: RoundProgress, state_before: str | None, *, held: bool)
     return f"{head}  " + ", ".join(parts + _trouble(row))
 
 
+def _source_line(row: RoundProgress) -> str:
+    parts = [f"samples {row.drawn}/{row.allotted}", f"verified {row.verified}"]
+    if row.verified:
+        parts.append(f"correct {row.correct / row.verified:.0%}")
+    if row.cut:
+        parts.append(f"cut {row.cut / row.drawn:.0%}")
+    if row.mean_tokens:
+        parts.append(f"{row.mean_tokens:.0f} tokens each")
+    return f"{round_name(row)}  {row.state:9}  {row.model}: " + ", ".join(parts + _trouble(row))
+
+
 def _evaluation_line(row: RoundProgress) -> str:
-    head = f"M_{row.number} {evaluation_name(row)}  {row.state:9}"
+    head = f"{round_name(row)}  {row.state:9}"
     if row.accuracy is not None:
         tokens = f", {row.mean_tokens:.0f} tokens each" if row.mean_tokens else ""
         return f"{head}  accuracy {row.accuracy:.3f} ± {row.standard_error or 0:.3f}{tokens}"

@@ -66,6 +66,12 @@ def flow_lines(page: RunPage) -> Iterator[Text]:
         counts = (summary.inlier, summary.boundary, summary.outlier)
         if any(counts):
             yield Text.assemble("  ", level_line(counts, _BAR))
+        for row in page.progress.rounds:
+            if row.kind == "source" and row.number == summary.iteration:
+                share = f", {row.correct / row.verified:.0%} correct" if row.verified else ""
+                yield Text(
+                    visible(f"  source {row.evaluation_key}: {row.drawn} samples of {row.model}{share}")
+                )
 
 
 def _flow(summary: IterationSummary, row: RoundProgress | None) -> Iterator[str]:

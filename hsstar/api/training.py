@@ -13,7 +13,7 @@ from hsstar.settings import Settings
 
 
 def train(
-    kind: Literal["init", "sft", "dpo"],
+    kind: Literal["init", "sft", "dpo", "kto"],
     data: str | Path,
     model: str | Path,
     output: str | Path,
@@ -24,11 +24,12 @@ def train(
     skip_bad: int = 0,
     **changes: Any,
 ) -> FileTrainingReport:
-    """Train a policy on solutions (`init`), responses (`sft`) or pairs (`dpo`) into a folder.
+    """Train a policy on solutions (`init`), responses (`sft`), pairs (`dpo`) or judged ones (`kto`).
 
-    The settings are those of the recipe's table `initialisation` or `training`, with `changes` of its keys,
-    as in `beta=0.2`. The same call continues after an interruption. Raise BadInputError for what is no data,
-    CheckpointError for what is no policy, ConflictError if the folder holds something else.
+    `output` is the folder of the new checkpoint. The settings are those of the recipe's table
+    `initialisation` or `training`, with `changes` of its keys, as in `beta=0.2`. The same call continues
+    after an interruption. Raise BadInputError for what is no data, CheckpointError for what is no policy,
+    ConflictError if the folder holds something else.
     """
     loaded = load_recipe(Path(recipe), {} if seed is None else {"seed": seed}) if recipe is not None else None
     section: OptimisationSection
@@ -36,8 +37,10 @@ def train(
         section = loaded.initialisation if loaded else InitialisationSection()
     else:
         section = loaded.training if loaded else TrainingSection()
+    if kind == "kto":
+        changes["objective"] = kind
     request = file_training(
-        "dpo" if kind == "dpo" else "sft",
+        "sft" if kind == "init" else kind,
         str(data),
         str(model),
         Path(output),

@@ -19,7 +19,7 @@ def explain(database: Database, verifiers: OpenVerifiers, sample: Sample) -> Exp
         recipe = runs.find_run(connection, sample.run).recipe
         dataset = datasets.name_of_round(connection, sample.round_id)
     verifier = verifiers.get(recipe.verification.of_dataset(dataset))
-    response = reply_of(sample.response or "", recipe.policy.thinking) or sample.answer or ""
+    response = reply_of(sample.response or "", sample.thinking) or sample.answer or ""
     if isinstance(verifier, MathVerifier):
         return {
             name: str(value) for name, value in asdict(verifier.explain(response, sample.reference)).items()

@@ -29,6 +29,7 @@ class ExportRequest:
     layout: str = "hsstar"
     iteration: int | None = None  # of the difficulty; None: all
     evaluations: bool = False  # samples of the evaluations, not of the iterations
+    sources: bool = False  # samples that the sources drew beside the policy
     correct: bool = False  # correct samples only
     by: exports.GroupReward = "verdict"  # what the advantages in groups are of
 
@@ -116,12 +117,14 @@ def _rows(connection: Connection, request: ExportRequest) -> Iterator[Written]:
         pairs = exports.export_pairs(connection, run)
         return _with_prompts(connection, run, _rendered(connection, run, pairs))
     if request.exported == "groups":
-        if request.by == "reward" and not run.recipe.reward.used:
+        if request.by == "reward" and not run.recipe.scored:
             raise BadInputError(f"run {run.name!r} has no rewards (reward.model = 'none'); take --by verdict")
         return _rendered(connection, run, exports.export_groups(connection, run, request.by))
     if request.exported == "rewards":
         return _with_prompts(connection, run, exports.export_rewards(connection, run))
-    kind: exports.RoundKind = "evaluation" if request.evaluations else "iteration"
+    kind: exports.RoundKind = "source" if request.sources else "iteration"
+    if request.evaluations:
+        kind = "evaluation"
     return _with_prompts(connection, run, exports.export_samples(connection, run, kind))
 
 

@@ -114,6 +114,7 @@ def check_installation(recipe: Recipe) -> list[Finding]:
     findings = []
     for key, engine, kind in (
         ("policy.engine", recipe.policy.engine, "sampling"),
+        *((f"sources.{source.name}.engine", source.engine, "sampling") for source in recipe.sources),
         ("reward.engine", recipe.reward.engine, "scoring"),
     ):
         try:

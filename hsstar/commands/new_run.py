@@ -8,6 +8,7 @@ from hsstar.checkpoints.size import model_size
 from hsstar.commands.models import check_engine, check_installation, policy_location
 from hsstar.commands.prompts import check_room
 from hsstar.commands.runs import create_run, run_overlaps
+from hsstar.commands.sources import look_at_sources
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.findings import Level
 from hsstar.recipe.recipe import Recipe
@@ -29,5 +30,5 @@ def make_run(database: Database, recipe: Recipe, models_folder: Path) -> NewRun:
     overlaps = run_overlaps(database, recipe)
     location = policy_location(database, recipe.policy.model)
     findings = check_engine(recipe.policy, model_size(location).parameters) + check_installation(recipe)
-    findings += check_room(database, recipe, location)
+    findings += check_room(database, recipe, location) + look_at_sources(database, recipe)
     return NewRun(run.name, overlaps, [finding.text for finding in findings if finding.level is Level.WARN])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.commands.models import policy_location
@@ -19,9 +20,11 @@ from hsstar.store.database import Database
 _RENDERED = 1_000
 """Problems of a dataset that are rendered for a check; a chat template may fail on some only."""
 _NAME = "context"
+Policy = TypeVar("Policy", bound=PolicySection)
+"""`[policy]`, or one of `[[sources]]`, which has the same keys."""
 
 
-def with_examples(database: Database, policy: PolicySection) -> PolicySection:
+def with_examples(database: Database, policy: Policy) -> Policy:
     """Return `[policy]` with the examples of its prompt drawn from their dataset, if it has some.
 
     Raise NotFoundError if the dataset is not imported, BadInputError if too few of its problems have a
@@ -44,7 +47,7 @@ def with_examples(database: Database, policy: PolicySection) -> PolicySection:
     return policy.model_copy(update={"prompt": policy.prompt.model_copy(update={"examples": section})})
 
 
-def with_thinking(policy: PolicySection, location: str) -> PolicySection:
+def with_thinking(policy: Policy, location: str) -> Policy:
     """Return `[policy]` with the marks of thinking if it says `auto` and prompts end with a known one."""
     if policy.thinking != AUTO:
         return policy

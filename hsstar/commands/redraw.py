@@ -10,8 +10,8 @@ from hsstar.engines.prompts import request_renderer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest
 from hsstar.recipe.recipe import Recipe
-from hsstar.stages.context import JobContext
-from hsstar.store import evaluations, models, rounds, runs, samples
+from hsstar.stages.context import JobContext, context_of
+from hsstar.store import rounds, samples
 from hsstar.store.database import Database
 from hsstar.store.models import checkpoint_of
 from hsstar.store.read.samples import Sample
@@ -116,12 +116,9 @@ def _first_difference(one: str, other: str) -> int:
 
 def _load(database: Database, sample: Sample) -> tuple[JobContext, samples.Slot]:
     with database.begin() as connection:
-        round_ = rounds.get_round(connection, sample.round_id)
-        run = runs.get_run(connection, round_.run_id)
-        model_id = run.model_id if round_.model_id is None else round_.model_id
-        policy = models.get_model(connection, model_id)
-        context = JobContext(run, round_, policy, evaluations.find_decoding(connection, round_.id))
-        return context, samples.find_slot(connection, round_.id, sample.problem_id, sample.slot)
+        context = context_of(connection, rounds.get_round(connection, sample.round_id))
+        slot = samples.find_slot(connection, sample.round_id, sample.problem_id, sample.slot)
+        return context, slot
 
 
 def _build(folder: str, recipe: Recipe) -> Sampler:

@@ -2,7 +2,8 @@
 
 It scores in this process, in batches of problems, and appends what a sample does not have yet. Nothing else
 is remembered: after a kill the command finds its own rewards there. What the run's samples came to stays, and
-so do labels and pairs: an iteration is decided by one set of rewards, that of its recipe.
+so do labels and pairs: an iteration is decided by one set of rewards, that of its recipe. The samples of an
+evaluation have no rewards of their own; what is appended there decides nothing either.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,15 +13,19 @@ from functools import partial
 from itertools import groupby
 from statistics import fmean
 
-from hsstar.commands.consequences import label_of, pairs_of
+from sqlalchemy import Connection
+
+from hsstar.commands.consequences import Beside, in_order, label_of, load_beside, pairs_of
 from hsstar.commands.rewards import Scorer, check_scorer
 from hsstar.domain.answers.thinking import reply_of
+from hsstar.domain.calibration import area_under_curve
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import PAIRED
+from hsstar.domain.preference import Place
 from hsstar.domain.rewards import CombinedReward, RewardRule, aggregate, combine
 from hsstar.domain.steps import steps_at
-from hsstar.domain.verdict import Cause
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.engines.registry import build_scorer
 from hsstar.engines.rewards.contract import ProcessRewardModel, RequestError, RewardRequest
 from hsstar.engines.step_splitting import split_responses
@@ -29,8 +34,9 @@ from hsstar.recipe.reward import NamedRewardSection
 from hsstar.store import models, rewards, rounds, runs, verdicts
 from hsstar.store.database import Database
 from hsstar.store.rewards import SampleReward
+from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
-from hsstar.store.verdicts import JudgedSample, NamedRound
+from hsstar.store.verdicts import JudgedSample, NamedRound, no_evaluation
 
 _BATCH_SAMPLES = 1_000
 """About how many samples are read, with their texts, and scored at once."""
@@ -38,9 +44,10 @@ _BATCH_SAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescoreRequest:
-    """Whose samples are scored again, by what, and whether that is recorded."""
+    """Whose samples are scored again, one of the first two, by what, and whether that is recorded."""
 
-    run: str
+    run: str | None = None
+    evaluation: int | None = None  # `round_id` of evaluation_results
     reward: str  # the name of a reward of the run, or a reward model
     in_place_of: str | None = None  # the reward that it stands in for; None: the run has one
     dry_run: bool = False
@@ -54,14 +61,14 @@ class RescoreChange:
     round: str
     problem_id: int
     change: str  # label or pair
-    slots: tuple[int, ...]  # chosen and rejected of a pair; none of a label
+    slots: tuple[Place, ...]  # chosen and rejected of a pair; none of a label
     before: str | None  # level of the label, `pair`
     after: str | None
 
 
 @dataclass(slots=True)
 class RescoreReport:
-    """What scoring an iteration again has found."""
+    """What scoring an iteration or evaluation again has found."""
 
     run: str
     round: str
@@ -69,12 +76,13 @@ class RescoreReport:
     reward: str  # that the model stands in for
     scored: int = 0  # samples
     known: int = 0  # of them, those that the model has scored before
-    mean_before: float | None = None  # of the reward, over the samples that have both
-    mean_again: float | None = None
+    mean_before: float | None = None  # of the reward, over the samples that have both; None without
+    mean_again: float | None = None  # over the same samples; over all of them where none has an earlier one
+    auc: float | None = None  # chance that a correct sample has a higher new reward than an incorrect one
     labels: int = 0  # that would be others
     pairs_lost: int = 0
     pairs_gained: int = 0
-    without_text: int = 0  # samples whose text was deleted: then the iteration is not scored again
+    without_text: int = 0  # samples whose text was deleted: then the round is not scored again
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,48 +99,59 @@ def rescore(
     reports: list[RescoreReport],
     progress: Callable[[int], None] = lambda scored: None,
 ) -> Iterator[RescoreChange]:
-    """Score the samples of a run's own iterations; yield what would differ, and report each iteration.
+    """Score the samples of a run's own iterations, or of an evaluation; yield what would differ, report each.
 
     `progress` is called with the number of samples so far.
 
     Raises:
-        NotFoundError: there is no such run.
-        BadInputError: it is not said which reward the model stands in for, or the run has this one already.
+        NotFoundError: there is no such run or evaluation.
+        BadInputError: it is not said which reward the model stands in for, or its iterations have this one.
         CheckpointError: the reward model is missing, broken or was trained on other steps.
     """
     with database.begin() as connection:
-        run = runs.find_run(connection, request.run)
-        chosen_rounds = verdicts.list_rounds(connection, run_id=run.id, evaluation_id=None, dataset_id=None)
+        run, chosen_rounds = _find(connection, request)
         iterations = rounds.list_iterations(connection, run.id)
     chosen = _choose(run.recipe, request)
     with database.begin() as connection:
         needed = {of.name: of for of in rewards.list_of_run(connection, run.id)}
         registered = chosen.scorer.register(connection)
-        if registered.id in [of.reward_model_id for of in needed.values()]:
+        own = registered.id in [of.reward_model_id for of in needed.values()]
+        if own and request.evaluation is None:  # nothing has scored an evaluation before
             raise BadInputError(
                 f"{registered.name} gives the run {run.name!r} its rewards already, and has not changed since"
             )
         if request.dry_run:
             connection.rollback()
-        else:
+        elif not own:
             rewards.add_again(connection, run.id, chosen.section, registered.id)
     states = {of.round.id: of for of in iterations}
     with closing(build_scorer(models.scorer_location(registered), chosen.section)) as engine:
         scoring = _Scoring(database, request, run, chosen, registered.id, engine, needed)
         total = 0
         for named in chosen_rounds:
-            if named.round_id not in states:
+            if request.evaluation is None and named.round_id not in states:
                 continue
+            state = states.get(named.round_id)
             report = RescoreReport(run.name, named.name, named.round_id, chosen.section.name)
             if named.texts_pruned:
                 report.without_text = named.texts_pruned
             else:
-                paired = states[named.round_id].state in PAIRED
-                for of_batch in scoring.iteration(named, states[named.round_id].round.number, report, paired):
+                for of_batch in scoring.of_round(named, report, state):
                     yield from of_batch
                     progress(total + report.scored)
             total += report.scored
             reports.append(report)
+
+
+def _find(connection: Connection, request: RescoreRequest) -> tuple[Run, list[NamedRound]]:
+    """Return the run whose samples are scored, and its rounds, or the evaluation that is asked for."""
+    if request.evaluation is None:
+        run = runs.find_run(connection, request.run or "")
+        return run, verdicts.list_rounds(connection, run_id=run.id, evaluation_id=None, dataset_id=None)
+    chosen = verdicts.list_rounds(connection, run_id=None, evaluation_id=request.evaluation, dataset_id=None)
+    if not chosen:
+        raise no_evaluation(request.evaluation)
+    return runs.get_run(connection, chosen[0].run_id), chosen
 
 
 def _choose(recipe: Recipe, request: RescoreRequest) -> _Chosen:
@@ -155,6 +174,15 @@ def _choose(recipe: Recipe, request: RescoreRequest) -> _Chosen:
     return _Chosen(section, check_scorer(section, recipe.steps))
 
 
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What the samples of some problems have, and what their sources have drawn."""
+
+    given: Mapping[int, Mapping[int, Sequence[float]]]  # step rewards by sample and reward model
+    fresh: Mapping[int, Sequence[float]]  # those by the model that scores again, by sample
+    beside: Sequence[Beside]
+
+
 class _Scoring:
     """The samples of one run, scored again by one model."""
 
@@ -173,39 +201,56 @@ class _Scoring:
         self._needed = needed
         self._rules: dict[str, RewardRule] = {name: of.rule for name, of in needed.items()}
 
-    def iteration(
-        self, named: NamedRound, number: int, report: RescoreReport, paired: bool
+    def of_round(
+        self, named: NamedRound, report: RescoreReport, iteration: Iteration | None
     ) -> Iterator[list[RescoreChange]]:
-        """Score an iteration, batch by batch; yield what would differ."""
+        """Score an iteration, or an evaluation (None), batch by batch; yield what would differ."""
         with self._database.begin() as connection:
             problem_ids = verdicts.list_problems(connection, named.round_id, None)
             samples = rounds.mean_allotment(connection, named.round_id)
         limit = max(1, int(_BATCH_SAMPLES / max(samples, 1)))
         before: list[float] = []
         again: list[float] = []
+        every: list[float] = []
+        judged: list[tuple[float, int, int]] = []  # reward, whether correct, whether incorrect
         for start in range(0, len(problem_ids), limit):
+            batch = problem_ids[start : start + limit]
             with self._database.begin() as connection:
-                loaded = verdicts.load_judged(connection, named.round_id, problem_ids[start : start + limit])
-                given = rewards.load_step_rewards(connection, [sample.id for sample in loaded])
-            fresh = self._score(loaded, given, report)
+                loaded = verdicts.load_judged(connection, named.round_id, batch)
+                beside = load_beside(connection, named.round_id, batch)
+                groups: dict[str | None, list[JudgedSample]] = {None: loaded}
+                groups |= {of.source: of.samples for of in beside}
+                ids = [sample.id for group in groups.values() for sample in group]
+                given = rewards.load_step_rewards(connection, ids)
+            fresh: dict[int, Sequence[float]] = {}
+            for source, group in groups.items():
+                fresh |= self._score(group, self._run.recipe.thinking_of(source), given, report)
             aggregation = self._section.aggregate
             old = self._needed.get(self._section.name)
             for sample in loaded:
                 steps = given.get(sample.id, {}).get(old.reward_model_id) if old else None
-                if steps is not None:
+                every.append(aggregate(fresh[sample.id], aggregation))
+                verdict = VERDICT_OF_CAUSE[Cause(sample.cause)] if sample.cause else None
+                judged.append((every[-1], verdict is Verdict.CORRECT, verdict is Verdict.INCORRECT))
+                if steps is not None and old is not None and old.reward_model_id != self._model_id:
                     before.append(aggregate(steps, aggregation))
-                    again.append(aggregate(fresh[sample.id], aggregation))
+                    again.append(every[-1])
+            scores = _Scores(given, fresh, beside)
             yield [
                 change
                 for _, of_problem in groupby(loaded, key=lambda sample: sample.problem_id)
-                for change in self._compare(named, number, [*of_problem], given, fresh, report, paired)
+                for change in self._compare(named, [*of_problem], scores, report, iteration)
             ]
         if before:
             report.mean_before, report.mean_again = fmean(before), fmean(again)
+        elif every:
+            report.mean_again = fmean(every)
+        report.auc = area_under_curve(judged)
 
     def _score(
         self,
         samples: Sequence[JudgedSample],
+        thinking: str,
         given: Mapping[int, Mapping[int, Sequence[float]]],
         report: RescoreReport,
     ) -> dict[int, Sequence[float]]:
@@ -216,7 +261,6 @@ class _Scoring:
             if self._model_id in given.get(sample.id, {})
         }
         missing = [sample for sample in samples if sample.id not in known]
-        thinking = self._run.recipe.policy.thinking
         missing = [replace(sample, response=reply_of(sample.response, thinking)) for sample in missing]
         split = split_responses([sample.response for sample in missing], self._run.recipe.steps)
         requests = [
@@ -247,19 +291,17 @@ class _Scoring:
     def _compare(
         self,
         named: NamedRound,
-        number: int,
         samples: list[JudgedSample],
-        given: Mapping[int, Mapping[int, Sequence[float]]],
-        fresh: Mapping[int, Sequence[float]],
+        scores: "_Scores",
         report: RescoreReport,
-        paired: bool,
+        iteration: Iteration | None,
     ) -> Iterator[RescoreChange]:
         """Yield what would be another of a problem, and count it."""
-        if samples[0].level is None:
+        if iteration is None or samples[0].level is None:
             return
         recipe, level = self._run.recipe, Difficulty(samples[0].level)
         causes = {sample.id: Cause(sample.cause) for sample in samples if sample.cause}
-        combined = self._combined(samples, given, fresh)
+        combined = self._combined(samples, scores)
         of_problem = partial(RescoreChange, named.run, named.name, samples[0].problem_id)
         pre = [sample.id for sample in samples if sample.slot < recipe.sampling.budget.pre_samples]
         again: Difficulty | None = level
@@ -269,30 +311,39 @@ class _Scoring:
         if again is not level:
             report.labels += 1
             yield of_problem("label", (), level, again)
-        if not paired:
+        if iteration.state not in PAIRED:
             return
+        number, problem_id = iteration.round.number, samples[0].problem_id
         ranks = {sample.id: sample.pair_reward for sample in samples}
         other = ranks | {sample_id: reward.pairs for sample_id, reward in combined.items()}
-        lost = pairs_of(recipe, number, samples, causes, level, ranks)
-        gained = pairs_of(recipe, number, samples, causes, again, other)
+        taught = [candidate for of in scores.beside for candidate in of.of_problem(problem_id)]
+        taught_again = [
+            candidate
+            for of in scores.beside
+            for candidate in of.of_problem(
+                problem_id,
+                {sample_id: reward.pairs for sample_id, reward in self._combined(of.samples, scores).items()},
+            )
+        ]
+        lost = pairs_of(recipe, number, samples, causes, level, ranks, taught)
+        gained = pairs_of(recipe, number, samples, causes, again, other, taught_again)
         report.pairs_lost += len(lost - gained)
         report.pairs_gained += len(gained - lost)
-        for pair in sorted(lost ^ gained):
+        for pair in sorted(lost ^ gained, key=in_order):
             yield of_problem("pair", pair, *(("pair", None) if pair in lost else (None, "pair")))
 
     def _combined(
         self,
         samples: Sequence[JudgedSample],
-        given: Mapping[int, Mapping[int, Sequence[float]]],
-        fresh: Mapping[int, Sequence[float]],
+        scores: "_Scores",
     ) -> dict[int, CombinedReward]:
         """Return what the rewards of samples come to with the new one, of those that have all others."""
         combined = {}
         for sample in samples:
             own = {
-                name: fresh[sample.id]
+                name: scores.fresh[sample.id]
                 if name == self._section.name
-                else given.get(sample.id, {}).get(of.reward_model_id)
+                else scores.given.get(sample.id, {}).get(of.reward_model_id)
                 for name, of in self._needed.items()
             }
             steps = {name: values for name, values in own.items() if values is not None}

@@ -10,15 +10,16 @@ from functools import partial
 from itertools import groupby
 from pkgutil import resolve_name
 
-from hsstar.commands.consequences import label_of, pairs_of
+from hsstar.commands.consequences import in_order, label_of, load_beside, pairs_of
 from hsstar.conductor import Conductor
 from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.difficulty import Difficulty
-from hsstar.domain.errors import BadInputError, NotFoundError
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import PAIRED
+from hsstar.domain.preference import Candidate, Place
 from hsstar.domain.verdict import PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement
 from hsstar.settings import Settings
-from hsstar.store import datasets, rounds, runs, verdicts
+from hsstar.store import datasets, rounds, runs, sources, verdicts
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -52,7 +53,7 @@ class Change:
     round: str
     problem_id: int
     change: str  # verdict, label or pair
-    slots: tuple[int, ...]  # of the sample; chosen and rejected of a pair; none of a label
+    slots: tuple[Place, ...]  # of the sample; chosen and rejected of a pair; none of a label
     before: str | None  # cause of the verdict, level of the label, `pair`
     after: str | None
     sample_id: int | None = None
@@ -115,9 +116,7 @@ def reverify(
             connection, run_id=run_id, evaluation_id=request.evaluation, dataset_id=dataset_id
         )
     if request.evaluation is not None and not chosen:
-        raise NotFoundError(
-            f"there is no evaluation {request.evaluation}; the view evaluation_results has their round_id"
-        )
+        raise verdicts.no_evaluation(request.evaluation)
     total = 0
     for named in chosen:
         report = RoundReport(named.run, named.name, named.round_id)
@@ -156,8 +155,10 @@ class _Judging:
             self._round: Round = rounds.get_round(connection, named.round_id)
             self._run: Run = runs.get_run(connection, named.run_id)
             dataset = datasets.name_of_round(connection, named.round_id)
+            source = sources.find_section(connection, self._run, self._round)
             states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
         self._verifier = verifiers.get(self._run.recipe.verification.of_dataset(dataset))
+        self._thinking = (source or self._run.recipe.policy).thinking
         self._has_pairs = states.get(named.round_id) in PAIRED
 
     def batches(self, dataset_id: int | None) -> Iterator[list[int]]:
@@ -176,6 +177,7 @@ class _Judging:
         """Judge the samples of these problems; append what is news, and yield it."""
         with self._database.begin() as connection:
             samples = verdicts.load_judged(connection, self._round.id, problem_ids)
+            beside = load_beside(connection, self._round.id, problem_ids)
         judgements = self._judgements([sample for sample in samples if sample.cause and not sample.corrected])
         by_id = {sample.id: sample for sample in samples}
         differs = {
@@ -194,16 +196,16 @@ class _Judging:
             if self._record(news, changed):
                 self._report.in_force += len(differs)
         for problem_id, of_problem in groupby(samples, key=lambda sample: sample.problem_id):
-            yield from self._compare(problem_id, list(of_problem), judgements)
+            taught = [candidate for of in beside for candidate in of.of_problem(problem_id)]
+            yield from self._compare(problem_id, list(of_problem), judgements, taught)
 
     def _judgements(self, samples: Sequence[JudgedSample]) -> dict[int, Judgement]:
         """Judge samples by id, those left out that are not decided this time."""
         verifier, database = self._verifier, self._database
-        thinking = self._run.recipe.policy.thinking
         pairs = verifier.prepare(
             [
                 VerificationRequest(
-                    reply_of(sample.response, thinking),
+                    reply_of(sample.response, self._thinking),
                     sample.reference_answer,
                     sample.truncated,
                     problem=sample.statement,
@@ -251,7 +253,11 @@ class _Judging:
         )
 
     def _compare(
-        self, problem_id: int, samples: list[JudgedSample], judgements: Mapping[int, Judgement]
+        self,
+        problem_id: int,
+        samples: list[JudgedSample],
+        judgements: Mapping[int, Judgement],
+        beside: Sequence[Candidate],
     ) -> Iterator[Change]:
         """Yield what is another of a problem, and count it."""
         report = self._report
@@ -281,9 +287,9 @@ class _Judging:
             return
         rewards = {sample.id: sample.pair_reward for sample in samples}
         number = self._round.number
-        lost = pairs_of(recipe, number, samples, before, level, rewards)
-        gained = pairs_of(recipe, number, samples, after, again, rewards)
+        lost = pairs_of(recipe, number, samples, before, level, rewards, beside)
+        gained = pairs_of(recipe, number, samples, after, again, rewards, beside)
         report.pairs_lost += len(lost - gained)
         report.pairs_gained += len(gained - lost)
-        for pair in sorted(lost ^ gained):
+        for pair in sorted(lost ^ gained, key=in_order):
             yield of_problem("pair", pair, *(("pair", None) if pair in lost else (None, "pair")))

@@ -14,6 +14,7 @@ from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy
 from hsstar.commands.prompts import check_rendering, with_examples, with_thinking
 from hsstar.commands.rewards import check_rewards
+from hsstar.commands.sources import check_sources
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -64,6 +65,8 @@ def create_run(
         prompt_renderer(recipe.policy.prompt.resolved, policy.location)  # a server's template trains nobody
     check_stop_tokens(policy.location, recipe.sampling.stop_token_ids)
     check_rendering(database, recipe, policy.location)
+    sections, teachers = check_sources(database, recipe, policy)
+    recipe = recipe.model_copy(update={"sources": sections})
     for settings in recipe.verification.all_settings:
         check_settings(settings)
     scorers = check_rewards(recipe)
@@ -71,10 +74,11 @@ def create_run(
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
-        model = policy.register(connection)
+        model, *beside = (of.register(connection) for of in (policy, *teachers))
+        source_ids = [teacher.id for teacher in beside]
         reward_model_ids = [scorer.register(connection).id for scorer in scorers]
         shared = None if origin is None else origin.shared
-        run = runs.create_run(connection, name, recipe, model.id, reward_model_ids, shared)
+        run = runs.create_run(connection, name, recipe, model.id, reward_model_ids, source_ids, shared)
         refuse_policy_names(connection, name)
         _check_slices(dataset.name, _available(connection, run, dataset.id), recipe, 1)
         return run

@@ -1,8 +1,8 @@
-"""Trains from a file, in the foreground and without a database: M_0, or DPO on pairs."""
+"""Trains from a file, in the foreground and without a database: M_0, or by the objectives of iterations."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from hsstar.commands.foreground_training import checked_output, train_in_foregro
 from hsstar.commands.models import lasting_location
 from hsstar.data.bad_rows import BadRows
 from hsstar.data.conversations import Turn
+from hsstar.data.judged_rows import JudgedRow, read_judged
 from hsstar.data.sources import files_of
 from hsstar.data.training_rows import (
     Conversation,
@@ -39,6 +40,7 @@ from hsstar.engines.training.contract import (
     TrainingPair,
     TrainingReport,
     TrainingRow,
+    TrainingVerdict,
     training_settings,
 )
 from hsstar.recipe.policy import PolicySection
@@ -54,7 +56,7 @@ class FileTraining:
     """A training that a user asks for."""
 
     objective: Objective
-    data: str  # a file, folder, pattern or name on the hub: examples for `sft`, pairs for `dpo`
+    data: str  # a file, folder, pattern or name on the hub: examples (`sft`), pairs, judged responses (`kto`)
     model: str  # the checkpoint to start from
     output: Path  # the folder of the new checkpoint; it is missing or empty
     section: OptimisationSection
@@ -156,12 +158,15 @@ def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], Count
     reading: dict[str, Any] = {"keep_cut": request.keep_cut, "bad": request.bad}
     render = PromptRenderer(request, policy)
     rows: list[TrainingRow]
-    if request.objective == "dpo":
-        rows = [_pair(render(pair.prompt), pair) for pair in read_pairs(files, left_out, **reading)]
-    else:
-        rows = [
-            _example(render(example.prompt), example) for example in read_examples(files, left_out, **reading)
-        ]
+    match request.objective:
+        case "dpo":
+            rows = [_pair(render(pair.prompt), pair) for pair in read_pairs(files, left_out, **reading)]
+        case "kto":
+            judged = [_verdict(render(row.prompt), row) for row in read_judged(files, left_out, **reading)]
+            _refuse_one_kind(request.data, judged)
+            rows = [*judged]
+        case _:
+            rows = [_example(render(row.prompt), row) for row in read_examples(files, left_out, **reading)]
     if not rows:
         counts = left_out + Counter({"rows that cannot be used": request.bad.count})
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -176,6 +181,21 @@ def _pair(prompt: str, row: PairRow) -> TrainingPair:
 
 def _example(prompt: str, row: ExampleRow) -> TrainingExample:
     return TrainingExample(prompt, _behind(prompt, row.response), row.cut)
+
+
+def _verdict(prompt: str, row: JudgedRow) -> TrainingVerdict:
+    return TrainingVerdict(prompt, _behind(prompt, row.response), row.desirable, row.cut)
+
+
+def _refuse_one_kind(data: str, rows: Sequence[TrainingVerdict]) -> None:
+    """Raise BadInputError for responses that are all desirable, or all not: KTO compares the two."""
+    desirable = sum(row.desirable for row in rows)
+    if rows and desirable in (0, len(rows)):
+        kind, lacking = ("false", "true") if not desirable else ("true", "false")
+        raise BadInputError(
+            f"{data}: all {len(rows)} labels are {kind}; KTO needs responses that are {lacking} too, "
+            "and correct responses alone are for: hsstar train sft"
+        )
 
 
 def _behind(prompt: str, response: str) -> str:
@@ -230,7 +250,7 @@ def _card(
     update: SampledUpdate,
     settings: dict[str, object],
 ) -> str:
-    way = "supervised fine-tuning" if request.objective == "sft" else "DPO"
+    way = {"sft": "supervised fine-tuning", "kto": "KTO"}.get(request.objective, "DPO")
     beside = "" if request.section.lora_merge else f", as an adapter on {request.model}"
     entry = CardEntry(
         name=name,

@@ -130,8 +130,6 @@ def _trl_reward(row: Row) -> Written:
     return {"prompt": row["asked"], "completions": steps, "labels": labels}
 
 
-_REWARDS = _only("query", "resp", "reward", "correct")
-
 EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
     "pairs": {
         "hsstar": _without(*_BESIDE, "query"),
@@ -152,7 +150,11 @@ EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
         "trl": _trl_problem,
         "verl": _verl_problem,
     },
-    "rewards": {"hsstar": _REWARDS, "hs-star": _REWARDS, "trl": _trl_reward},
+    "rewards": {
+        "hsstar": _only("query", "resp", "reward", "step_rewards", "correct"),
+        "hs-star": _only("query", "resp", "reward", "correct"),
+        "trl": _trl_reward,
+    },
     "groups": {"hsstar": dict},
     "evaluations": {"hsstar": dict},
     "difficulty": {"hsstar": dict},

@@ -28,7 +28,8 @@ from hsstar.data.sample_layouts import hold_samples, read_samples
 from hsstar.domain.errors import BadInputError
 
 _ROWS_TO_DETECT_LAYOUT = 20
-_CUT = "length"
+CUT = "length"
+"""The finish reason of a response that was cut at its token limit."""
 NO_PREFERENCE = "rows whose responses have equal scores"
 CUT_CHOSEN = "pairs whose chosen response was cut at its limit"
 CUT_EXAMPLE = "responses that were cut at their limit"
@@ -112,9 +113,9 @@ def read_pairs(
 
 
 def _pairs(path: Path, bad: BadRows) -> Iterator[PairRow | None]:
-    first, rows = _peeked(path, bad)
+    first, rows = peeked(path, bad)
     with naming(path, first[0][0]):
-        layout = _detected(PAIR_LAYOUTS, [row for _, row in first], bad)
+        layout = detected(PAIR_LAYOUTS, [row for _, row in first])
         if layout is None:
             raise BadInputError(
                 "expected pairs with prompt, chosen and rejected, or in another layout of docs/formats.md, "
@@ -145,8 +146,8 @@ def read_examples(
 
 
 def _examples(path: Path, bad: BadRows) -> Iterator[ExampleRow]:
-    first, rows = _peeked(path, bad)
-    layout = _detected(EXAMPLE_LAYOUTS, [row for _, row in first], bad)
+    first, rows = peeked(path, bad)
+    layout = detected(EXAMPLE_LAYOUTS, [row for _, row in first])
     if layout is None and not hold_samples([row for _, row in first]):
         for problem in ProblemFiles([path], bad=bad).read(path, rows):
             yield ExampleRow(Question(problem.statement), problem.solution or "")
@@ -156,25 +157,28 @@ def _examples(path: Path, bad: BadRows) -> Iterator[ExampleRow]:
             yield from layout.read(row) if layout else _of_sample(row)
 
 
-def _peeked(path: Path, bad: BadRows) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
+def peeked(path: Path, bad: BadRows) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
+    """Return the first rows of a file, by which its layout is recognised, and all rows."""
     rows = read_rows(path, bad)
     first = list(islice(rows, _ROWS_TO_DETECT_LAYOUT))
     return first, chain(first, rows)
 
 
-def _detected(
-    layouts: Iterable[RowLayout[Read]], rows: Sequence[Row], bad: BadRows
-) -> RowLayout[Read] | None:
-    """Return the layout that all rows fit; where rows may be left out, one that most of them fit."""
+def detected(layouts: Iterable[RowLayout[Read]], rows: Sequence[Row]) -> RowLayout[Read] | None:
+    """Return the layout that all rows fit, else one that most of them fit: then the others are named."""
     plain = [lowered(row) for row in rows]
-    fewest = len(rows) // 2 + 1 if bad.limit else len(rows)
-    return next((layout for layout in layouts if sum(map(layout.fits, plain)) >= fewest), None)
+    fitting = [(layout, sum(map(layout.fits, plain))) for layout in layouts]
+    for fewest in (len(rows), len(rows) // 2 + 1):
+        for layout, count in fitting:
+            if count >= fewest:
+                return layout
+    return None
 
 
 def _of_sample(row: Row) -> list[ExampleRow]:
     samples = read_samples(row)
     question = Question(samples.problem.statement)
-    return [ExampleRow(question, answer.text, answer.finish_reason == _CUT) for answer in samples.responses]
+    return [ExampleRow(question, answer.text, answer.finish_reason == CUT) for answer in samples.responses]
 
 
 def _text_pair(row: Row) -> PairRow:
@@ -199,14 +203,16 @@ def _chat_pair(row: Row) -> PairRow:
 
 
 def _alpaca_pair(row: Row) -> PairRow:
-    return _with_cuts(row, Conversation(alpaca_turns(row)), *map(_answer, (row["chosen"], row["rejected"])))
+    return _with_cuts(
+        row, Conversation(alpaca_turns(row)), *map(answer_text, (row["chosen"], row["rejected"]))
+    )
 
 
 def _sharegpt_pair(row: Row) -> PairRow:
     turns = turns_of("conversations", row["conversations"])
     if has(row, "system") and row["system"]:
         turns = (Turn("system", text_of(row, "system")), *turns)
-    return _with_cuts(row, Conversation(turns), *map(_answer, (row["chosen"], row["rejected"])))
+    return _with_cuts(row, Conversation(turns), *map(answer_text, (row["chosen"], row["rejected"])))
 
 
 def _swift_pair(row: Row) -> PairRow:
@@ -248,11 +254,12 @@ def _is_scored(completion: Any) -> bool:
 
 
 def _with_cuts(row: Row, prompt: Prompt, chosen: str, rejected: str) -> PairRow:
-    cuts = (row.get(f"{side}_finish_reason") == _CUT for side in ("chosen", "rejected"))
+    cuts = (row.get(f"{side}_finish_reason") == CUT for side in ("chosen", "rejected"))
     return PairRow(prompt, chosen, rejected, *cuts)
 
 
-def _answer(value: Any) -> str:
+def answer_text(value: Any) -> str:
+    """Return a text, or the answer in turns; raise BadInputError without one."""
     return value if isinstance(value, str) else answer_of("chosen and rejected", turns_of("chosen", value))
 
 
@@ -264,7 +271,7 @@ def _conversation_examples(key: str, row: Row) -> list[ExampleRow]:
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant" and place > 0]
     if not answers:
         raise BadInputError(f"expected {key} with an answer of the assistant to somebody")
-    cut = row.get("finish_reason") == _CUT
+    cut = row.get("finish_reason") == CUT
     return [
         ExampleRow(Conversation(turns[:place]), turns[place].content, cut and place == len(turns) - 1)
         for place in answers
@@ -272,16 +279,16 @@ def _conversation_examples(key: str, row: Row) -> list[ExampleRow]:
 
 
 def _completion_example(row: Row) -> list[ExampleRow]:
-    prompt, completion, cut = row["prompt"], row["completion"], row.get("finish_reason") == _CUT
+    prompt, completion, cut = row["prompt"], row["completion"], row.get("finish_reason") == CUT
     if isinstance(prompt, str) and isinstance(completion, str):
         return [ExampleRow(prompt, completion, cut)]
     before = (Turn("user", prompt),) if isinstance(prompt, str) else turns_of("prompt", prompt)
-    return [ExampleRow(Conversation(before), _answer(completion), cut)]
+    return [ExampleRow(Conversation(before), answer_text(completion), cut)]
 
 
 def _alpaca_example(row: Row) -> list[ExampleRow]:
     response = text_of(row, "output")
-    return [ExampleRow(Conversation(alpaca_turns(row)), response, row.get("finish_reason") == _CUT)]
+    return [ExampleRow(Conversation(alpaca_turns(row)), response, row.get("finish_reason") == CUT)]
 
 
 def _are_chats(row: Row) -> bool:

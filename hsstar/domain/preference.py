@@ -35,11 +35,31 @@ class PairCut(StrEnum):
     """Chosen, or an example to learn from, as any other."""
 
 
+class SourceUse(StrEnum):
+    """What is learnt from the samples of a source beside the policy."""
+
+    CHOSEN = "chosen"
+    """Correct ones may be chosen in pairs, or examples to learn from."""
+    BOTH = "both"
+    """Incorrect ones may also be rejected."""
+    RECORD = "record"
+    """Nothing: they are kept to be compared."""
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learnt from them."""
+        return self is not SourceUse.RECORD
+
+
 LEARNT_FROM: Mapping[str, tuple[Verdict, ...]] = {
     "sft": (Verdict.CORRECT,),
     "kto": (Verdict.CORRECT, Verdict.INCORRECT),
 }
 """The verdicts of the samples that an objective without pairs learns from; it needs some of each."""
+
+
+Place = int | str
+"""Where a sample of a problem stands: its slot, or `SOURCE:SLOT` where a source drew it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +72,18 @@ class Candidate:
     response: str = ""
     tokens: int | None = None
     cut: bool = False  # at its token limit
+    source: str = ""  # which drew it; empty: the policy
+    rejects: bool = True  # whether it may be rejected, if it is incorrect
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return f"{self.source}:{self.slot}" if self.source else self.slot
+
+    @property
+    def may_be_rejected(self) -> bool:
+        """Whether it may be what the policy is to do less."""
+        return self.verdict is Verdict.INCORRECT and self.rejects
 
     def may_teach(self, cut: PairCut) -> bool:
         """Tell whether it may be chosen, or an example to learn from."""
@@ -65,12 +97,13 @@ class _Shuffles:
     problem_key: str
 
     def place(self, purpose: str, candidate: Candidate) -> bytes:
-        return shuffle_key(self.seed, purpose, self.iteration, self.problem_key, candidate.slot)
+        drawn_by = (candidate.source,) if candidate.source else ()
+        return shuffle_key(self.seed, purpose, self.iteration, self.problem_key, candidate.slot, *drawn_by)
 
-    def keep_order(self, rule: PairRule, candidate: Candidate) -> tuple[float, bytes, int]:
+    def keep_order(self, rule: PairRule, candidate: Candidate) -> tuple[float, bytes, int, str]:
         if rule is PairRule.RANDOM:
-            return 0.0, self.place("keep", candidate), candidate.slot
-        return -(candidate.minimum_reward or 0.0), b"", candidate.slot
+            return 0.0, self.place("keep", candidate), candidate.slot, candidate.source
+        return -(candidate.minimum_reward or 0.0), b"", candidate.slot, candidate.source
 
     def match_order(self, length: PairLength, candidate: Candidate) -> tuple[int, bytes]:
         tokens = (candidate.tokens or 0) if length is PairLength.MATCH else 0
@@ -88,13 +121,13 @@ def select_pairs(
     distinct: bool = False,
     length: PairLength = PairLength.ANY,
     cut: PairCut = PairCut.LEAVE_OUT,
-) -> list[tuple[int, int]]:
-    """Return the (chosen slot, rejected slot) pairs of one problem.
+) -> list[tuple[Place, Place]]:
+    """Return the (chosen, rejected) pairs of one problem, as the places of their samples.
 
     Each side keeps `K = min(#correct, #incorrect)` samples, or `at_most` if that is less. The kept samples
     are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair, nor do
     correct ones that were cut at the token limit, unless `cut` is keep. Of pairs with the same two texts
-    `distinct` keeps the first.
+    `distinct` keeps the first. The samples of sources are candidates as the policy's own are.
 
     `length` match: the rejected ones that are kept are those whose number of tokens is closest to the mean of
     the chosen ones, and instead of a shuffle both sides are matched in the order of their lengths.
@@ -107,7 +140,7 @@ def select_pairs(
         sorted(side, key=lambda candidate: shuffles.keep_order(rule, candidate))
         for side in (
             [candidate for candidate in pool if candidate.may_teach(cut)],
-            [candidate for candidate in pool if candidate.verdict is Verdict.INCORRECT],
+            [candidate for candidate in pool if candidate.may_be_rejected],
         )
     ]
     kept = min(len(side) for side in sides)
@@ -124,7 +157,7 @@ def select_pairs(
     for good, bad in zip(chosen, rejected, strict=True):
         if not distinct or (good.response, bad.response) not in texts:
             texts.add((good.response, bad.response))
-            found.append((good.slot, bad.slot))
+            found.append((good.place, bad.place))
     return found
 
 
@@ -154,8 +187,8 @@ def select_examples(
     at_most: int | None = None,
     cut: PairCut = PairCut.LEAVE_OUT,
     verdict: Verdict = Verdict.CORRECT,
-) -> list[int]:
-    """Return the slots of one problem's samples to learn from without pairs, in the order of the rule.
+) -> list[Place]:
+    """Return the places of one problem's samples to learn from without pairs, in the order of the rule.
 
     They are those of one verdict, without correct ones cut at the token limit unless `cut` is keep; each
     response text once, at most `at_most`.
@@ -166,9 +199,10 @@ def select_examples(
     pool = [
         candidate
         for candidate in candidates
-        if candidate.verdict is verdict and (verdict is not Verdict.CORRECT or candidate.may_teach(cut))
+        if candidate.verdict is verdict
+        and (candidate.may_teach(cut) if verdict is Verdict.CORRECT else candidate.may_be_rejected)
     ]
-    slots: dict[str, int] = {}
+    places: dict[str, Place] = {}
     for candidate in sorted(pool, key=lambda candidate: shuffles.keep_order(rule, candidate)):
-        slots.setdefault(candidate.response, candidate.slot)
-    return list(slots.values())[:at_most]
+        places.setdefault(candidate.response, candidate.place)
+    return list(places.values())[:at_most]

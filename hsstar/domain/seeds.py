@@ -23,6 +23,11 @@ def slot_seed(seed: int, iteration: int, problem_key: str, slot: int) -> int:
     return derived_seed(seed, "sample", iteration, problem_key, slot)
 
 
+def source_seed(seed: int, source: str, iteration: int, problem_key: str, slot: int) -> int:
+    """Return the seed of one sample of an iteration that a source draws."""
+    return derived_seed(seed, "source", source, iteration, problem_key, slot)
+
+
 def continuation_seed(seed: int, iteration: int, problem_key: str, slot: int) -> int:
     """Return the seed of one continuation of a prefix of an iteration's response."""
     return derived_seed(seed, "continue", iteration, problem_key, slot)

@@ -122,6 +122,16 @@ def evaluation_name(evaluation: RoundProgress) -> str:
     return "held out" if evaluation.evaluation_key in ("", HELD_OUT) else evaluation.evaluation_key
 
 
+def round_name(row: RoundProgress) -> str:
+    """Return how a person calls a round."""
+    match row.kind:
+        case "iteration":
+            return f"iteration {row.number}"
+        case "source":
+            return f"iteration {row.number} source {row.evaluation_key}"
+    return f"M_{row.number} {evaluation_name(row)}"
+
+
 @dataclass(frozen=True, slots=True)
 class OpenRound:
     """The samples and jobs of a round that is not done."""

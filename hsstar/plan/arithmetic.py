@@ -23,11 +23,17 @@ class SamplePlan:
     pre_samples: int  # of one iteration
     re_samples: int  # of one iteration at most, as a level may be empty
     evaluation_samples: int | None  # of one policy; None if the held-out problems cannot be counted
+    of_sources: int = 0  # of one iteration, drawn beside its policy; at most, as a level may be empty
 
     @property
     def training(self) -> int:
         """Samples of all iterations, which are verified, scored and made into pairs."""
         return self.iterations * (self.pre_samples + self.re_samples)
+
+    @property
+    def beside(self) -> int:
+        """Samples of sources over all iterations, which are verified and scored too."""
+        return self.iterations * self.of_sources
 
     @property
     def evaluation(self) -> int | None:
@@ -44,6 +50,7 @@ def plan_samples(
     iterations: int,
     policies: int,
     evaluation_samples: int | None,
+    of_sources: int = 0,
 ) -> SamplePlan:
     """Count the samples of a run with `problems` per iteration; the rest as in `SamplePlan`."""
     return SamplePlan(
@@ -52,6 +59,7 @@ def plan_samples(
         budget.pre_samples * problems,
         budget.remaining(problems),
         evaluation_samples,
+        of_sources,
     )
 
 
@@ -63,6 +71,7 @@ class TokenPlan:
     evaluated: float | None
     scored: float
     trained: float | None
+    of_sources: float = 0.0
 
 
 def plan_tokens(
@@ -78,11 +87,13 @@ def plan_tokens(
     `tokens_per_sample` is a mean; a pair has two responses, and `pairs_per_sample` is None if not known.
     """
     sampled = samples.training * tokens_per_sample
+    of_sources = samples.beside * tokens_per_sample
     return TokenPlan(
         sampled,
         None if samples.evaluation is None else samples.evaluation * tokens_per_sample,
-        sampled if scored else 0.0,
+        sampled + of_sources if scored else 0.0,
         None if pairs_per_sample is None else 2 * pairs_per_sample * sampled * epochs,
+        of_sources,
     )
 
 
@@ -93,7 +104,7 @@ def hours(tokens: float, tokens_per_second: float) -> float:
 
 def database_bytes(samples: SamplePlan, tokens_per_sample: float) -> float:
     """Estimate the size of the samples in the database; its log comes on top."""
-    return (samples.training + (samples.evaluation or 0)) * (
+    return (samples.training + samples.beside + (samples.evaluation or 0)) * (
         SAMPLE_ROW_BYTES + TEXT_BYTES_PER_TOKEN * tokens_per_sample
     )
 

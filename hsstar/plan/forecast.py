@@ -51,7 +51,7 @@ class Forecast:
     samples: SamplePlan
     tokens: TokenPlan
     figures: dict[str, Figure]
-    hours: dict[str, float | None]
+    hours: dict[str, float | None]  # of sources not known: other policies draw them
     checkpoint_bytes: float | None  # of all policies that the run makes; None if their size is not known
     intermediate_bytes: float  # of a training's checkpoints, deleted at its end; adapters' are not counted
     database_bytes: float
@@ -101,6 +101,7 @@ def make_forecast(
             "evaluation": _hours(tokens.evaluated, figures["sampling speed"]),
             "scoring": _hours(tokens.scored, figures["scoring speed"]),
             "training": _hours(tokens.trained, figures["training speed"]),
+            **({"sources": None} if recipe.sources else {}),
         },
         None if stored is None else arithmetic.weight_bytes(stored, bytes_each) * iterations * trains,
         _intermediate_bytes(recipe, size) if trains else 0,
@@ -134,6 +135,7 @@ def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> Sampl
         iterations=iterations,
         policies=1 + iterations * trains if recipe.evaluation.used else 0,
         evaluation_samples=_evaluation_samples(recipe.evaluation, sizes),
+        of_sources=sum(source.samples for source in recipe.sources) * recipe.problems.per_iteration,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from hsstar.commands.models import check_engine, check_installation, registered_locations
 from hsstar.commands.problems import usable_problems
 from hsstar.commands.prompts import check_room
+from hsstar.commands.sources import look_at_sources
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.findings import Finding, Level
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
@@ -65,6 +66,7 @@ def make_plan(
     if policy is not None and policy.folder is not None:
         opened = database if isinstance(database, Database) else None
         findings += check_room(opened, recipe, str(policy.folder))
+    findings += look_at_sources(database if isinstance(database, Database) else None, recipe)
     findings += check_engine(recipe.policy, None if policy is None else policy.parameters)
     findings += check_installation(recipe)
     findings += check_arguments(recipe)

@@ -77,6 +77,9 @@ def check_models(
     else:
         policy_finding, policy = _check_model("policy", (registered or {}).get(name, name), check_policy)
     findings, sizes = [policy_finding], dict[str, ModelSize | None]()
+    for source in recipe.sources:
+        location = (registered or {}).get(source.model, source.model)
+        findings.append(_check_model(f"source {source.name}", location, check_policy)[0])
     for reward in recipe.scoring:
         if reward.has_model:
             finding, sizes[reward.name] = _check_reward_model(reward, recipe)
@@ -136,6 +139,10 @@ def check_arguments(recipe: Recipe) -> list[Finding]:
     """Check the engine arguments of vLLM where it is installed; without it they are not checked."""
     sections = {
         "policy": (recipe.policy.engine, check_sampler_options, recipe.policy.engine_options),
+        **{
+            f"source {source.name}": (source.engine, check_sampler_options, source.engine_options)
+            for source in recipe.sources
+        },
         **{
             _subject(reward, "reward"): (reward.engine, check_reward_options, reward.engine_options)
             for reward in recipe.scoring

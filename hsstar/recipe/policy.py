@@ -79,6 +79,9 @@ class OpenAISection(Section):
     reload: Literal["none", "vllm", "sglang"] = "none"
     """How a newly trained policy gets into the server: by vLLM's endpoints or SGLang's; `none` allows one
     policy."""
+    key_variable: Annotated[str, Field(pattern=r"^HSSTAR_([A-Z0-9]+_)*API_KEY$")] | None = None
+    """Environment variable of the workers with its key; default: `HSSTAR_OPENAI_API_KEY`, of a source
+    `HSSTAR_SOURCE_API_KEY`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of each request, sent as they are: `{ min_p = 0.05 }`; under `sglang` sampling
     parameters."""
@@ -172,6 +175,11 @@ class PolicySection(Section):
     def one_policy_only(self) -> bool:
         """Whether the engine cannot load the weights of a trained policy."""
         return self.openai is not None and self.openai.reload == "none"
+
+    @property
+    def served(self) -> tuple[str, str | None]:
+        """What is sampled from: the model, and the server's name for it."""
+        return self.model, self.openai.model if self.openai else None
 
     @property
     def sends_messages(self) -> bool:

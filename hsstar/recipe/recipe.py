@@ -30,6 +30,7 @@ from hsstar.recipe.gate import GateSection
 from hsstar.recipe.notify import NotifySection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.reward import NamedRewardSection, RewardSection
+from hsstar.recipe.source import SourceSection
 from hsstar.recipe.steps import StepsSection
 from hsstar.recipe.texts import with_texts
 from hsstar.recipe.training import InitialisationSection, TrainingSection
@@ -171,6 +172,8 @@ class Recipe(Section):
     """Everything random derives from it; `runs create --seed` replaces it."""
     problems: ProblemsSection
     policy: PolicySection
+    sources: tuple[SourceSection, ...] = ()
+    """Further policies, such as a teacher, that draw samples beside the one in training."""
     sampling: SamplingSection = SamplingSection()
     verification: VerificationSection = VerificationSection()
     reward: RewardSection = RewardSection()
@@ -239,6 +242,25 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _sources_beside_the_policy(self) -> Self:
+        names = [source.name for source in self.sources]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"sources: two are called {twice[0]!r}; give each a name of its own")
+        for source in self.sources:
+            if source.served == self.policy.served:
+                raise ValueError(
+                    f"sources: {source.name!r} has the policy's own model, {source.model}; sampling.n says "
+                    "how much the policy draws, and a source needs another model"
+                )
+            if source.use.teaches and source.levels and not set(source.levels) & set(self.trained_levels):
+                trained = ", ".join(self.trained_levels)
+                raise ValueError(
+                    f"sources: {source.name!r} draws for {', '.join(source.levels)} alone, and "
+                    f"difficulty.train = {trained} learns nothing there; add a level, or set use = 'record'"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _temperatures_of_waves(self) -> Self:
         count, waves = len(self.sampling.wave_temperatures), self.allocation.waves
         if count > waves:
@@ -250,18 +272,24 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _room_for_an_answer(self) -> Self:
-        budget, limit = self.policy.thinking_tokens, self.sampling.max_new_tokens
-        if budget is not None and budget >= limit:
-            raise ValueError(
-                f"policy.thinking_tokens = {budget} leaves no room for an answer: "
-                f"sampling.max_new_tokens = {limit}"
-            )
+        limit = self.sampling.max_new_tokens
+        rooms = [("policy", self.policy.thinking_tokens, "sampling", limit)]
+        for source in self.sources:
+            key = f"sources.{source.name}"
+            rooms.append((key, source.thinking_tokens, key, source.max_new_tokens or limit))
+        for key, budget, table, most in rooms:
+            if budget is not None and budget >= most:
+                raise ValueError(
+                    f"{key}.thinking_tokens = {budget} leaves no room for an answer: "
+                    f"{table}.max_new_tokens = {most}"
+                )
         return self
 
     @model_validator(mode="after")
     def _nothing_decided_twice(self) -> Self:
-        options = self.policy.openai.options if self.policy.openai else {}
         evaluation = self.evaluation
+        samplers = (self.policy, *self.sources)
+        options = {key for of in samplers if of.openai for key in of.openai.options}
         for key, plain in (("top_k", 0), ("min_p", 0.0), ("repetition_penalty", 1.0), ("stop_token_ids", ())):
             chosen = [
                 getattr(table, key, plain) for table in (self.sampling, evaluation, *evaluation.benchmarks)
@@ -311,6 +339,18 @@ class Recipe(Section):
             else reward
             for reward in chosen
         )
+
+    def drawn_by(self, source: SourceSection) -> "Recipe":
+        """Return the recipe by which a source draws: its own policy and decoding, and no evaluation."""
+        sampling = self.sampling.model_copy(update={"wave_temperatures": (), **source.decoding})
+        return self.model_copy(
+            update={"policy": source.policy, "sampling": sampling, "evaluation": EvaluationSection()}
+        )
+
+    def thinking_of(self, source: str | None) -> str:
+        """Return the marks of thinking of what draws: a source by its name, None: the policy."""
+        named = (of.thinking for of in self.sources if of.name == source)
+        return next(named, self.policy.thinking)
 
     @property
     def scored(self) -> bool:

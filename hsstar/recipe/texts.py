@@ -19,7 +19,16 @@ def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[s
 
     A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
     """
-    changed = _with_template(document, folder, source)
+    changed = dict(document)
+    if isinstance(section := changed.get("policy"), Mapping):
+        changed["policy"] = _with_template(section, folder, f"{source}: policy")
+    if isinstance(sources := changed.get("sources"), Sequence):
+        changed["sources"] = [
+            _with_template(section, folder, f"{source}: sources.{place}")
+            if isinstance(section, Mapping)
+            else section
+            for place, section in enumerate(sources)
+        ]
     for key in ("reward", "steps"):
         if isinstance(section := changed.get(key), Mapping):
             changed[key] = _with_function(section, folder, f"{source}: {key}")
@@ -43,18 +52,17 @@ def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[s
     return changed
 
 
-def _with_template(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
-    policy = document.get("policy")
-    section = policy.get("prompt") if isinstance(policy, Mapping) else None
+def _with_template(policy: Mapping[str, Any], folder: Path, of: str) -> dict[str, Any]:
+    section = policy.get("prompt")
     template = section.get("template") if isinstance(section, Mapping) else section
     if not isinstance(template, str) or not _TEMPLATE_FILE.fullmatch(template):
-        return dict(document)
-    file, where = folder / Path(template).expanduser(), f"{source}: policy.prompt.template"
+        return dict(policy)
+    file, where = folder / Path(template).expanduser(), f"{of}.prompt.template"
     text = _read(file, where, prompt.MOST_CHARACTERS)
     if not IS_JINJA.search(text):
         raise RecipeError(f"{where}: {file} has no {{{{ problem }}}}")
     changed = {**section, "template": text} if isinstance(section, Mapping) else text
-    return {**document, "policy": {**policy, "prompt": changed}}  # type: ignore[dict-item]  # it has a prompt
+    return {**policy, "prompt": changed}
 
 
 def _with_check(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:

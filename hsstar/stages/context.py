@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from hsstar.domain.answers.thinking import marks_of
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
-from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed
+from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed, source_seed
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.progress import Progress
 from hsstar.stages.spans import OpenSpan, no_span
-from hsstar.store import evaluations, models, rounds, runs
+from hsstar.store import evaluations, models, rounds, runs, sources
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
@@ -24,7 +24,7 @@ from hsstar.store.runs import Run
 from hsstar.store.samples import Slot
 
 _SEEDS = {"iteration": slot_seed, "evaluation": evaluation_seed, "steps": continuation_seed}
-"""By kind of round."""
+"""By kind of round of the run's own policy."""
 
 
 class ComputeError(EngineError):
@@ -44,17 +44,17 @@ def computing() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The run and round of a job, and its policy; `evaluated` is an evaluation's decoding, else None."""
+    """The run and round of a job, its policy, and the recipe by which that is sampled.
+
+    `evaluated` is an evaluation's decoding, `source` the name of what draws beside the run's policy.
+    """
 
     run: Run
     round: Round
     policy: models.Model
-    evaluated: Decoding | None = None
-
-    @property
-    def recipe(self) -> Recipe:
-        """Return the run's recipe."""
-        return self.run.recipe
+    recipe: Recipe
+    evaluated: Decoding | None
+    source: str | None
 
     def parameters_of(self, slot: Slot) -> SamplingParameters:
         """Return how a slot is sampled: as the evaluation says, else as the recipe does for its wave."""
@@ -75,16 +75,26 @@ class JobContext:
 
     def seed_of(self, slot: Slot) -> int:
         """Return the seed of the sample at a slot of the round."""
-        return _SEEDS[self.round.kind](self.recipe.seed, self.round.number, slot.problem_key, slot.slot)
+        seed, number = self.recipe.seed, self.round.number
+        if self.source is not None:
+            return source_seed(seed, self.source, number, slot.problem_key, slot.slot)
+        return _SEEDS[self.round.kind](seed, number, slot.problem_key, slot.slot)
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
     """Read the run, round and policy of a job; raise LeaseLostError if it is another's, or withdrawn."""
     fence(connection, job)
-    round_ = rounds.get_round(connection, job.round_id)
-    run = runs.get_run(connection, round_.run_id)
-    policy = models.get_model(connection, round_.model_id if round_.model_id is not None else run.model_id)
-    return JobContext(run, round_, policy, evaluations.find_decoding(connection, round_.id))
+    return context_of(connection, rounds.get_round(connection, job.round_id))
+
+
+def context_of(connection: Connection, of: Round) -> JobContext:
+    """Read what the samples of a round are drawn by."""
+    run = runs.get_run(connection, of.run_id)
+    policy = models.get_model(connection, of.model_id if of.model_id is not None else run.model_id)
+    source = sources.find_section(connection, run, of)
+    recipe = run.recipe if source is None else run.recipe.drawn_by(source)
+    decoding = evaluations.find_decoding(connection, of.id)
+    return JobContext(run, of, policy, recipe, decoding, source.name if source else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         slots = samples.load_missing_slots(connection, job)
     refused = _draw(worker, job, context, slots) if slots else {}
     follow_ups = [JobKind.VERIFY]
-    if context.recipe.scored and context.round.kind == "iteration":
+    if context.recipe.scored and context.round.has_rewards:
         follow_ups.append(JobKind.SCORE)
 
     def finish(connection: Connection) -> None:

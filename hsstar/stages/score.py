@@ -35,7 +35,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         unscored = samples.load_unscored(connection, job)
         given = rewards.list_given(connection, [sample.id for sample in unscored])
     with worker.span("load reward models"):
-        engines = worker.engines.reward_models([*zip(registered, context.recipe.scoring, strict=True)])
+        engines = worker.engines.reward_models([*zip(registered, context.run.recipe.scoring, strict=True)])
     section, thinking = context.recipe.steps, context.recipe.policy.thinking
     unscored = [replace(sample, response=reply_of(sample.response, thinking)) for sample in unscored]
     with worker.span("split into steps", samples=len(unscored)), computing():

@@ -82,15 +82,15 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         objective: Objective = "dpo" if section.objective == "none" else section.objective
         rows: list[TrainingRow]
 
-        def taught(response: str) -> str:
+        def taught(response: str, source: str | None) -> str:
             keeps = section.thinking == "keep"
-            return response if keeps else without_thinking(response, context.recipe.policy.thinking)
+            return response if keeps else without_thinking(response, context.recipe.thinking_of(source))
 
         if objective in LEARNT_FROM:
             examples = training.load_examples(connection, context.run, context.round, LEARNT_FROM[objective])
             ids = [example.sample_id for example in examples]
             rows = [
-                _row(objective, render(example.statement), taught(example.response), example)
+                _row(objective, render(example.statement), taught(example.response, example.source), example)
                 for example in examples
             ]
         else:
@@ -99,8 +99,8 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
             rows = [
                 TrainingPair(
                     render(pair.statement),
-                    taught(pair.chosen),
-                    taught(pair.rejected),
+                    taught(pair.chosen, pair.chosen_source),
+                    taught(pair.rejected, pair.rejected_source),
                     pair.chosen_cut,
                     pair.rejected_cut,
                 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from hsstar.domain.verdict import Verdict
+from hsstar.store import sources
 from hsstar.store.database import execute_file, exists
 from hsstar.store.rounds import Round, SampleQuality
 from hsstar.store.runs import Run
@@ -44,7 +45,7 @@ def build_pairs(
 ) -> int:
     """Build the preference pairs of an iteration's problems (None: all); return how many are new."""
     chosen = {"problem_ids": None if problem_ids is None else list(problem_ids)}
-    return execute_file(connection, "pair", _choice(run, iteration) | chosen).rowcount
+    return execute_file(connection, "pair", _choice(connection, run, iteration) | chosen).rowcount
 
 
 def has_pairs(connection: Connection, iteration: Round) -> bool:
@@ -71,31 +72,27 @@ def sample_quality(connection: Connection, iteration: Round) -> SampleQuality:
 
 def has_examples(connection: Connection, run: Run, iteration: Round, verdict: Verdict) -> bool:
     """Tell whether an iteration has a sample of this verdict that may be learnt from without a pair."""
-    query = text("""
-        SELECT FROM samples
-        JOIN difficulty_labels AS labels USING (round_id, problem_id)
-        JOIN round_problems USING (round_id, problem_id)
-        WHERE round_id = :id AND verdict = :verdict AND level = ANY (:levels) AND exclusion IS NULL
-            AND (:cut = 'keep' OR verdict <> 'correct' OR finish_reason IS DISTINCT FROM 'length')
-        LIMIT 1
-    """)
-    levels = [level.value for level in run.recipe.trained_levels]
     values = {
-        "id": iteration.id, "verdict": verdict.value, "levels": levels, "cut": run.recipe.pairs.cut.value
-    }  # fmt: skip
-    return exists(connection, query, values)
+        "round_id": iteration.id,
+        "verdict": verdict.value,
+        "levels": [level.value for level in run.recipe.trained_levels],
+        "cut": run.recipe.pairs.cut.value,
+    }
+    taught = sources.list_taught(connection, iteration.id)
+    return execute_file(connection, "has_example", values | sources.columns_of(taught)).first() is not None
 
 
 def choose_examples(
     connection: Connection, run: Run, iteration: Round, verdicts: Sequence[Verdict]
 ) -> list[int]:
     """Return the ids of the samples that are learnt from without pairs, in a fixed order."""
-    values = _choice(run, iteration) | {"verdicts": [verdict.value for verdict in verdicts]}
+    values = _choice(connection, run, iteration) | {"verdicts": [verdict.value for verdict in verdicts]}
     return list(execute_file(connection, "example", values).scalars())
 
 
-def _choice(run: Run, iteration: Round) -> dict[str, object]:
+def _choice(connection: Connection, run: Run, iteration: Round) -> dict[str, object]:
     return {
+        **sources.columns_of(sources.list_taught(connection, iteration.id)),
         "round_id": iteration.id,
         "levels": [level.value for level in run.recipe.trained_levels],
         "rule": run.recipe.pairs.rule.value,

@@ -1,4 +1,4 @@
-"""Rounds: sets of problems, each sampled from one policy: iterations, evaluations, labels of steps."""
+"""Rounds: problems that one policy samples, in iterations, evaluations, labels of steps and by sources."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hsstar.domain.problems import Repeat
 from hsstar.store.database import execute_file, exists, refresh_statistics, row_of
 from hsstar.store.runs import Run, look_again
 
-RoundKind = Literal["iteration", "evaluation", "steps"]
+RoundKind = Literal["iteration", "evaluation", "steps", "source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,11 @@ class Round:
     kind: RoundKind
     number: int  # of the iteration, or t of the policy M_t
     model_id: int | None  # the policy; None while an iteration waits for it
+
+    @property
+    def has_rewards(self) -> bool:
+        """Whether its samples are scored, where those of its run are."""
+        return self.kind in ("iteration", "source")
 
 
 class SampleQuality(NamedTuple):

@@ -90,11 +90,13 @@ def create_run(
     recipe: "Recipe",
     model_id: int,
     reward_model_ids: Sequence[int] = (),
+    source_ids: Sequence[int] = (),
     fork: Fork | None = None,
 ) -> Run:
     """Store a run with its whole recipe; raise ConflictError if the name is taken.
 
-    `reward_model_ids` are those of the recipe's rewards (`scoring`), in order.
+    `reward_model_ids` are those of the recipe's rewards (`scoring`), `source_ids` the policies of its
+    sources, in order.
     """
     run_id = connection.execute(
         text(
@@ -116,7 +118,25 @@ def create_run(
     if run_id is None:
         raise _taken(name)
     rewards.add_to_run(connection, run_id, [*zip(recipe.scoring, reward_model_ids, strict=True)])
+    _add_sources(connection, run_id, recipe, source_ids)
     return get_run(connection, run_id)
+
+
+def _add_sources(connection: Connection, run_id: int, recipe: Recipe, model_ids: Sequence[int]) -> None:
+    for source, model_id in zip(recipe.sources, model_ids, strict=True):
+        connection.execute(
+            text("""
+                INSERT INTO run_sources (run_id, name, model_id, use, max_new_tokens)
+                VALUES (:run_id, :name, :model_id, :use, :max_new_tokens)
+            """),
+            {
+                "run_id": run_id,
+                "name": source.name,
+                "model_id": model_id,
+                "use": source.use.value,
+                "max_new_tokens": recipe.drawn_by(source).sampling.max_new_tokens,
+            },
+        )
 
 
 def _taken(name: str) -> ConflictError:

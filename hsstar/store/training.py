@@ -42,6 +42,8 @@ class StoredPair:
     rejected: str
     chosen_cut: bool
     rejected_cut: bool
+    chosen_source: str | None  # what drew it beside the policy
+    rejected_source: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +55,12 @@ class StoredExample:
     response: str
     cut: bool
     correct: bool
+    source: str | None  # what drew it beside the policy
 
 
 def load_pairs(connection: Connection, round_id: int) -> list[StoredPair]:
     """Return every pair of an iteration, in a fixed order."""
-    rows = connection.execute(
-        text("""
-            SELECT pairs.id, problems.statement, chosen.response AS chosen, rejected.response AS rejected,
-                coalesce(samples.finish_reason = 'length', false) AS chosen_cut,
-                coalesce(worse.finish_reason = 'length', false) AS rejected_cut
-            FROM preference_pairs AS pairs
-            JOIN problems ON problems.id = pairs.problem_id
-            JOIN round_problems
-                ON round_problems.round_id = pairs.round_id AND round_problems.problem_id = pairs.problem_id
-            JOIN samples ON samples.id = pairs.chosen_sample_id
-            JOIN samples AS worse ON worse.id = pairs.rejected_sample_id
-            JOIN sample_responses AS chosen ON chosen.sample_id = pairs.chosen_sample_id
-            JOIN sample_responses AS rejected ON rejected.sample_id = pairs.rejected_sample_id
-            WHERE pairs.round_id = :id
-            ORDER BY round_problems.position, samples.slot
-        """),
-        {"id": round_id},
-    )
-    return rows_of(rows, StoredPair)
+    return rows_of(execute_file(connection, "trained_pairs", {"round_id": round_id}), StoredPair)
 
 
 def load_examples(
@@ -86,11 +71,12 @@ def load_examples(
         text("""
             SELECT sample_id, problems.statement, sample_responses.response,
                 coalesce(samples.finish_reason = 'length', false) AS cut,
-                samples.verdict = 'correct' AS correct
+                samples.verdict = 'correct' AS correct, source_rounds.source
             FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS examples (sample_id, place)
             JOIN samples ON samples.id = examples.sample_id
             JOIN problems ON problems.id = samples.problem_id
             JOIN sample_responses USING (sample_id)
+            LEFT JOIN source_rounds USING (round_id)
             ORDER BY place
         """),
         {"ids": method.choose_examples(connection, run, iteration, verdicts)},

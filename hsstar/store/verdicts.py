@@ -1,8 +1,8 @@
 """Verdicts on samples that have one already: kept in the history, and put in force where the round is open.
 
 Open is an iteration with sampling left to do, an evaluation that is not done or that the user wants changed,
-and a round of continuations that is not done. The labels, allotments and pairs of any other iteration have
-followed from its verdicts; so new ones stand beside those in force.
+and a round of continuations or of a source that is not done. The labels, allotments and pairs of any other
+iteration have followed from its verdicts; so new ones stand beside those in force.
 """
 
 from collections.abc import Mapping
@@ -84,6 +84,11 @@ def list_rounds(
     return rows_of(connection.execute(query, values), NamedRound)
 
 
+def no_evaluation(round_id: int) -> NotFoundError:
+    """Return the error of a number that no evaluation has."""
+    return NotFoundError(f"there is no evaluation {round_id}; the view evaluation_results has their round_id")
+
+
 def list_problems(connection: Connection, round_id: int, dataset_id: int | None) -> list[int]:
     """Return the ids of a round's problems (of one dataset), in order."""
     query = text("""
@@ -123,12 +128,13 @@ def is_open(connection: Connection, round_id: int, *, change_evaluations: bool) 
                 -- with work to do, nobody labels all, shares a wave out or builds pairs
                 AND EXISTS (SELECT FROM jobs WHERE round_id = :id AND jobs.state IN ('queued', 'running'))
             WHEN 'evaluation' THEN :told OR evaluations.finished_at IS NULL
-            ELSE step_rounds.finished_at IS NULL
+            ELSE coalesce(step_rounds.finished_at, source_rounds.finished_at) IS NULL
         END
         FROM rounds
         LEFT JOIN iterations ON iterations.round_id = rounds.id
         LEFT JOIN evaluations ON evaluations.round_id = rounds.id
         LEFT JOIN step_rounds ON step_rounds.round_id = rounds.id
+        LEFT JOIN source_rounds ON source_rounds.round_id = rounds.id
         WHERE rounds.id = :id
     """)
     return bool(connection.scalar(query, {"id": round_id, "told": change_evaluations}))

@@ -65,16 +65,19 @@ def _check_labels(home: Home, run: str, difficulty: dict[str, Any]) -> None:
 
 
 def _check_pairs(home: Home, run: str) -> None:
-    """Every pair is a correct and an incorrect sample of one boundary problem."""
+    """Every pair is a correct sample, perhaps of a source, and an incorrect one of one boundary problem."""
     broken = home.query(
         "select pairs.id from preference_pairs as pairs"
         " join rounds on rounds.id = pairs.round_id join runs on runs.id = rounds.run_id"
         " join samples as chosen on chosen.id = chosen_sample_id"
         " join samples as rejected on rejected.id = rejected_sample_id"
+        " left join rounds as source on source.id = chosen.round_id and source.kind = 'source'"
+        " left join rounds as taught on taught.run_id = source.run_id and taught.number = source.number"
+        " and taught.kind = 'iteration'"
         " join difficulty_labels as labels on labels.round_id = pairs.round_id"
         " and labels.problem_id = pairs.problem_id"
         f" where runs.name = '{run}' and (chosen.verdict, rejected.verdict, labels.level, chosen.problem_id,"
-        " chosen.round_id, rejected.problem_id, rejected.round_id) is distinct from"
+        " coalesce(taught.id, chosen.round_id), rejected.problem_id, rejected.round_id) is distinct from"
         " ('correct', 'incorrect', 'boundary', pairs.problem_id, pairs.round_id, pairs.problem_id,"
         " pairs.round_id)"
     )

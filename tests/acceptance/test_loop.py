@@ -95,3 +95,36 @@ def test_published_pairs_leave_and_come_back(finished: Home) -> None:
     )  # fmt: skip
     assert f"{len(pairs.read_text().splitlines())} rows" in said
     assert fingerprint(output) != fingerprint("builtin:demo-policy")
+
+
+@pytest.mark.heavy
+def test_judged_samples_leave_and_teach_without_pairs(finished: Home) -> None:
+    judged, output = finished.folder / "judged.jsonl", finished.folder / "from-judged"
+    finished.ok("export", "samples", "loop", "--layout", "trl", "--output", str(judged))
+    said = finished.ok(
+        "train", "kto", "--data", str(judged), "--model", "builtin:demo-policy", "--output", str(output),
+        "--recipe", str(finished.folder / "loop.toml"), "--set", "batch_size=16", "--set", "epochs=0.25",
+    )  # fmt: skip
+    assert f"{len(judged.read_text().splitlines())} rows" in said
+    assert fingerprint(output) != fingerprint("builtin:demo-policy")
+
+
+@pytest.mark.heavy
+def test_a_teacher_draws_by_the_same_workers_and_is_learnt_from(finished: Home) -> None:
+    """The second policy of `loop` teaches the first one."""
+    teacher = '{name = "teacher", model = "loop-M2", samples = 2}'
+    change = ("--set", f"sources=[{teacher}]")
+    finished.ok("runs", "fork", "loop", "--from", "1", "--name", "taught", *change)
+    watched = finished.ok("iterate", "taught", "--watch")
+    assert "iteration 1 source teacher  done" in watched, watched
+    check_finished_run(finished, "taught", json.loads(finished.ok("runs", "show", "taught")))
+    (row,) = finished.query("select * from iteration_statistics where run = 'taught' and iteration = 1")
+    assert (row["drawn"], row["budget"], row["output_model"]) == (24 * 8, 24 * 8, "taught-M2")
+    drawn = finished.query("select * from source_samples where run = 'taught'")
+    assert {(of["model"], of["iteration"], of["slot"]) for of in drawn} == {
+        ("loop-M2", 1, 0),
+        ("loop-M2", 1, 1),
+    }
+    assert len(drawn) == 2 * 24 and all(of["verdict"] and of["min_reward"] is not None for of in drawn)
+    assert any(of["pair"] == "chosen" for of in drawn)
+    assert all(of["pair"] != "rejected" for of in drawn)

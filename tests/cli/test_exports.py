@@ -101,6 +101,46 @@ def test_evaluations_are_exported_as_the_view_has_them(finished: CommandLine) ->
     assert "there is no run 'x'" in finished.refused("export", "evaluations", "x")
 
 
+def test_each_reward_is_exported_under_its_name(cli: CommandLine) -> None:
+    named = [
+        {"name": "least", "model": "prm"},
+        {"name": "mean", "model": "prm", "aggregate": "mean", "use": "record"},
+    ]
+    enqueue(cli, reward={"model": "none"}, rewards=named, training={"objective": "none"})
+    cli.worker().work()
+    known: dict[tuple[int, int, str], float] = {
+        (problem, slot, name): value
+        for problem, slot, name, value in cli.rows(
+            "SELECT problem_id, slot, reward, value FROM sample_rewards"
+        )
+    }
+    keys = dict(cli.rows("SELECT key, id FROM problems"))
+
+    def of(row: dict[str, Any], slot: str) -> dict[str, float]:
+        return {name: known[keys[row["problem"]], row[slot], name] for name in ("least", "mean")}
+
+    for command in (("samples", "r"), ("groups", "r", "--by", "reward")):
+        rows = [json.loads(line) for line in cli.ok("export", *command).splitlines()]
+        assert len(rows) == 24
+        for row in rows:
+            assert list(row["rewards"]) == ["least", "mean"] and row["rewards"] == of(row, "slot")
+    file = cli.folder / "pairs.parquet"
+    cli.ok("export", "pairs", "r", "--output", str(file))
+    pairs = rows_of(file)
+    assert pairs
+    for row in pairs:
+        assert row["chosen_rewards"] == of(row, "chosen_slot")
+        assert row["rejected_rewards"] == of(row, "rejected_slot")
+    for line in cli.ok("export", "rewards", "r").splitlines():
+        assert list(json.loads(line)["step_rewards"]) == ["least", "mean"]
+
+
+def test_samples_are_of_one_kind_of_round(finished: CommandLine) -> None:
+    assert finished.ok("export", "samples", "r", "--sources") == ""
+    called = finished("export", "samples", "r", "--sources", "--evaluations")
+    assert "--evaluations and --sources exclude each other" in called.err
+
+
 @pytest.mark.parametrize("layout", ["hsstar", "hs-star", "trl", "verl"])
 def test_problems_come_back_as_they_went(cli: CommandLine, layout: str) -> None:
     rows = [{"problem": f"{n}+1=?", "answer": str(n + 1), "level": "3", "id": f"p{n}"} for n in range(3)]

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from hsstar.domain.verdict import Cause
 from hsstar.store import method, rounds, runs
 from tests.cli.conftest import CommandLine, enqueue
 from tests.engines import tiny
-from tests.store.factory import execute, select
+from tests.store.factory import Drawn, add_evaluation, add_samples, execute, select
 
 LABELS = "SELECT problem_id, level FROM difficulty_labels"
 PAIRS = """
@@ -92,3 +93,57 @@ def test_what_cannot_score_again_is_refused_in_a_line(trained: CommandLine) -> N
         *command, "orm", "--in-place-of", "x"
     )
     assert trained.rows("SELECT count(*) FROM run_rewards") == [(2,)]
+
+
+def test_an_evaluation_is_scored_beside_and_nothing_follows(cli: CommandLine) -> None:
+    enqueue(cli, **EVERYTHING, evaluation={"dataset": "train"})
+    cli.worker().work()
+    tiny.tiny_classifier(cli.folder / "orm", labels=1)
+    state = "SELECT id, verdict, min_reward, pair_reward FROM samples ORDER BY id"
+    results = "SELECT round_id, accuracy FROM evaluation_results ORDER BY round_id"
+    before = cli.rows(state), cli.rows(results), cli.rows(LABELS), cli.rows(PAIRS)
+    evaluation = before[1][0][0]
+    command = ("rescore", "--evaluation", str(evaluation), "--reward", "orm")
+    (dry,) = cli.json(*command, "--dry-run")
+    assert cli.rows("SELECT count(*) FROM sample_rewards WHERE NOT in_force") == [(0,)]
+    (row,) = cli.json(*command)
+    assert row == dry
+    scored = cli.rows(
+        "SELECT value, verdict = 'correct' FROM sample_rewards JOIN samples ON samples.id = sample_id "
+        f"WHERE round_id = {evaluation} AND measure = 'heldout' AND NOT in_force"
+    )
+    assert (row["round"], row["scored"], row["known"]) == ("evaluation 0 heldout", len(scored), 0)
+    assert len(scored) == cli.rows(f"SELECT count(*) FROM samples WHERE round_id = {evaluation}")[0][0] > 0
+    assert row["mean_before"] is None
+    assert row["mean_again"] == pytest.approx(sum(value for value, _ in scored) / len(scored))
+    right, wrong = ([value for value, of in scored if of is side] for side in (True, False))
+    order = [(good > bad) + (good == bad) / 2 for good in right for bad in wrong]
+    assert row["auc"] == pytest.approx(sum(order) / len(order))
+    assert (row["labels"], row["pairs_lost"], row["pairs_gained"]) == (0, 0, 0)
+    assert (cli.rows(state), cli.rows(results), cli.rows(LABELS), cli.rows(PAIRS)) == before
+    (again,) = cli.json(*command)
+    assert again == row | {"known": len(scored)}
+    assert cli.refused("rescore", "--evaluation", "0", "--reward", "orm").startswith(
+        "there is no evaluation 0;"
+    )
+    for wrong_call in (("rescore", "--reward", "orm"), ("rescore", "r", *command[1:])):
+        assert "give RUN or --evaluation" in cli(*wrong_call).err
+
+
+def test_an_evaluation_is_scored_by_the_reward_of_its_run_too(trained: CommandLine) -> None:
+    cli = trained
+    cli.ok("rescore", "r", "--reward", "orm")
+    with cli.database.begin() as connection:  # as if the run had it from the beginning
+        execute(connection, "DELETE FROM run_rewards WHERE in_force")
+        execute(connection, "UPDATE run_rewards SET in_force = true, shown = true")
+        run = runs.find_run(connection, "r")
+        evaluation = add_evaluation(connection, run)
+        problem = select(connection, "SELECT min(id) FROM problems")[0][0]
+        rounds.assign_problems(connection, evaluation, [problem], 2)
+        drawn = {0: Drawn(Cause.CORRECT), 1: Drawn(Cause.INCORRECT, response="\\boxed{3}")}
+        add_samples(connection, evaluation, {problem: drawn})
+    assert "gives the run 'r' its rewards already" in cli.refused("rescore", "r", "--reward", "orm")
+    (row,) = cli.json("rescore", "--evaluation", str(evaluation), "--reward", "orm")
+    assert (row["scored"], row["known"], row["mean_before"]) == (2, 0, None)
+    assert cli.rows("SELECT count(*) FROM sample_rewards WHERE measure = 'key' AND in_force") == [(2,)]
+    assert cli.rows(f"SELECT count(min_reward) FROM samples WHERE round_id = {evaluation}") == [(0,)]

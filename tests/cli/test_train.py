@@ -99,6 +99,60 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     assert (settings.seed, settings.learning_rate) == (derived_seed(6, "train") % 2**31, 5e-7)
 
 
+JUDGED: list[dict[str, Any]] = [
+    {"prompt": f"p{n}", "response": f"r{n}", "label": n % 2 == 0} for n in range(3)
+]
+
+
+def test_judged_responses_and_options_reach_the_trainer(
+    cli: CommandLine, trainer: type[CopyingTrainer]
+) -> None:
+    data = cli.file("judged.jsonl", *JUDGED)
+    changes = ("--set", "desirable_weight=1.5", "--set", "batch_size=8")
+    called = train(cli, "kto", data, "M1", "--recipe", cli.recipe(), *changes)
+    assert called.code == 0, called
+    (task,) = trainer.tasks
+    assert task.objective == "kto"
+    assert task.rows == [
+        contract.TrainingVerdict(row["prompt"], row["response"], row["label"]) for row in JUDGED
+    ]
+    assert (task.settings.desirable_weight, task.settings.batch_size, task.settings.beta) == (1.5, 8, 1.0)
+    readme = (cli.folder / "M1" / "README.md").read_text()
+    assert f"| M1 | {DEMO} | by KTO on 3 rows of {data} in 3 optimiser steps | – |" in readme
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (JUDGED[:1], (), "all 1 labels are true; KTO needs responses that are false too"),
+        (JUDGED[1:2], (), "all 1 labels are false; KTO needs responses that are true too"),
+        ([*JUDGED, JUDGED[0] | {"label": "so"}], (), "judged.jsonl:4: expected true or false under label"),
+        (PAIRS, (), "judged.jsonl:1: expected rows with prompt, response and label"),
+        (
+            JUDGED,
+            ("--set", "loss_type='ipo'"),
+            "objective = 'kto' has a loss of its own; leave loss_type out",
+        ),
+        (JUDGED, ("--set", "batch_size=1"), "objective = 'kto' needs batch_size and micro_batch_size of 2"),
+    ],
+)
+def test_what_kto_cannot_learn_from_is_refused(
+    cli: CommandLine, trainer: type[CopyingTrainer], rows: list[Any], options: tuple[str, ...], message: str
+) -> None:
+    called = train(cli, "kto", cli.file("judged.jsonl", *rows), "M1", "--model", DEMO, *options)
+    assert called.code == 1
+    assert message in called.err
+    assert not trainer.tasks and not (cli.folder / "M1").exists()
+
+
+def test_bad_labels_are_left_out_where_asked(cli: CommandLine, trainer: type[CopyingTrainer]) -> None:
+    data = cli.file("judged.jsonl", *JUDGED, JUDGED[0] | {"label": "so"})
+    called = train(cli, "kto", data, "M1", "--model", DEMO, "--skip-bad")
+    assert called.code == 0, called
+    assert "1 rows left out:" in called.err and "judged.jsonl:4: " in called.err
+    assert len(trainer.tasks[0].rows) == 3
+
+
 def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type[CopyingTrainer]) -> None:
     data = cli.file("steps.jsonl", *SOLUTIONS)
     called = train(cli, "init", data, "M0", "--model", DEMO, "--prompt", "bare")

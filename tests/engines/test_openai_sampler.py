@@ -221,6 +221,18 @@ def test_the_environments_key_is_never_shown(
     assert texts(connect(), 1) == expected(1)
 
 
+def test_a_server_with_a_variable_of_its_own_gets_no_other_key(
+    host: Host, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.api_key = "right"
+    monkeypatch.setenv(openai_weights.API_KEY_VARIABLE, "right")
+    with pytest.raises(EngineError, match=r"answers 401: .*HSSTAR_SOURCE_API_KEY is not set"):
+        texts(connect(key_variable="HSSTAR_SOURCE_API_KEY"), 1)
+    monkeypatch.setenv("HSSTAR_SOURCE_API_KEY", "right")
+    monkeypatch.setenv(openai_weights.API_KEY_VARIABLE, "other")
+    assert texts(connect(key_variable="HSSTAR_SOURCE_API_KEY"), 1) == expected(1)
+
+
 def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, connect: Open) -> None:
     host.is_vllm = False
     host.complete = lambda weights, body: TOO_LONG if body["seed"] == 2**62 else text_of(weights, body)

@@ -83,7 +83,15 @@ def add_run(
         (of.model if of.has_model else of.name, reward[0], "skywork", reward[1]) for of in recipe.scoring
     ]
     reward_model_ids = [models.register_reward_model(connection, *of).id for of in described]
-    return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_ids)
+    sources = [
+        models.register_model(connection, of.model, of.model, _content(of.model)).id for of in recipe.sources
+    ]
+    name = name or f"run-{next(_runs)}"
+    return runs.create_run(connection, name, recipe, model.id, reward_model_ids, sources)
+
+
+def _content(location: str) -> str:
+    return fingerprint(location) if Path(location).exists() else f"weights of {location}"
 
 
 def reward_ids(connection: Connection, run: Run) -> tuple[int, ...]:

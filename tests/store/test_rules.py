@@ -14,11 +14,12 @@ from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
-from hsstar.domain.preference import LEARNT_FROM, Candidate, PairCut, PairLength, PairRule
+from hsstar.domain.preference import LEARNT_FROM, Candidate, PairCut, PairLength, PairRule, SourceUse
 from hsstar.domain.problems import Repeat
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import datasets, evaluations, method, rounds, runs, training
+from hsstar.recipe.source import SourceSection
+from hsstar.store import datasets, evaluations, method, rounds, runs, sources, training
 from hsstar.store.database import Database
 from tests.generated import examples
 from tests.store import factory
@@ -185,44 +186,52 @@ candidates = st.lists(
     ),
     st.lists(st.builds(State, st.booleans(), maybe_level, candidates), min_size=1, max_size=5),
     st.integers(0, 3),
+    st.none() | st.tuples(st.sampled_from(SourceUse), candidates),
 )
 def test_pairs_and_examples_are_those_of_the_pure_rules(
-    scratch: Scratch, recipe: Recipe, states: list[State], number: int
+    scratch: Scratch,
+    recipe: Recipe,
+    states: list[State],
+    number: int,
+    taught: tuple[SourceUse, list[Drawn]] | None,
 ) -> None:
+    """`taught` is what a source has drawn for every problem, and its use."""
+    if taught is not None:
+        teacher = SourceSection(name="teacher", model="T", samples=12, use=taught[0])
+        recipe = recipe.model_copy(update={"sources": (teacher,)})
     rule, at_most = recipe.pairs.rule, recipe.pairs.at_most_per_problem
     common: dict[str, Any] = {"seed": recipe.seed, "iteration": number, "at_most": at_most}
     common |= {"cut": recipe.pairs.cut}
     with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
         keys = factory.keys_of(connection, [*by_id])
-        pairs: list[tuple[int, int, int]] = []
+        beside: list[Candidate] = []
+        if taught is not None:
+            sources.begin(connection, run, iteration, labelled=False)
+            (added,) = sources.list_unfinished(connection, run.id)
+            factory.add_samples(connection, added.id, {key: dict(enumerate(taught[1])) for key in by_id})
+            if taught[0] is not SourceUse.RECORD:
+                whose: dict[str, Any] = {"source": "teacher", "rejects": taught[0] is SourceUse.BOTH}
+                beside = [candidate(slot, of, **whose) for slot, of in enumerate(taught[1])]
+        pairs: list[tuple[int, str, str]] = []
         examples: dict[Verdict, list[Any]] = {verdict: [] for verdict in LEARNT_FROM["kto"]}
         for problem, (left_out, level, drawn) in reversed(by_id.items()):
             if level not in recipe.difficulty.train or left_out:
                 continue
-            pool = [
-                Candidate(
-                    slot,
-                    VERDICT_OF_CAUSE[of.cause] if of.cause else None,
-                    of.reward,
-                    of.response,
-                    of.tokens,
-                    of.finish_reason == "length",
-                )
-                for slot, of in enumerate(drawn)
-            ]
+            pool = [*(candidate(slot, of) for slot, of in enumerate(drawn)), *beside]
+            texts = {of.place: of.response for of in pool}
             how = common | {"problem_key": keys[problem]}
             chosen = preference.select_pairs(
                 pool, rule, distinct=recipe.pairs.distinct, length=recipe.pairs.length, **how
             )
-            pairs += [(problem, *pair) for pair in chosen]
+            pairs += [(problem, str(good), str(bad)) for good, bad in chosen]
             for verdict, found in examples.items():
-                for slot in preference.select_examples(pool, rule, verdict=verdict, **how):
-                    found.append((problem, slot, drawn[slot].response, verdict is Verdict.CORRECT))
+                for place in preference.select_examples(pool, rule, verdict=verdict, **how):
+                    found.append((problem, str(place), texts[place], verdict is Verdict.CORRECT))
         assert method.build_pairs(connection, run, iteration) == len(pairs)
         assert select(connection, PAIRS, id=iteration.id) == sorted(pairs, key=lambda pair: pair[0])
         assert method.build_pairs(connection, run, iteration) == 0
         assert select(connection, OF_TWO_PROBLEMS) == []
-        query = "SELECT id, problem_id, slot FROM samples"
+        query = f"SELECT samples.id, problem_id, {PLACE} FROM samples JOIN rounds ON rounds.id = round_id"
         addresses = {sample: address for sample, *address in select(connection, query)}
         places = {problem: place for place, problem in enumerate(reversed(by_id))}
         for objective, verdicts in LEARNT_FROM.items():
@@ -235,18 +244,25 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
             assert method.has_examples(connection, run, iteration, verdict) == bool(found)
 
 
+def candidate(slot: int, of: Drawn, **whose: Any) -> Candidate:
+    verdict = VERDICT_OF_CAUSE[of.cause] if of.cause else None
+    return Candidate(slot, verdict, of.reward, of.response, of.tokens, of.finish_reason == "length", **whose)
+
+
 OF_TWO_PROBLEMS = """
     SELECT pairs.id
     FROM preference_pairs AS pairs
     JOIN samples AS chosen ON chosen.id = chosen_sample_id
     JOIN samples AS rejected ON rejected.id = rejected_sample_id
-    WHERE (chosen.problem_id, chosen.round_id) IS DISTINCT FROM (rejected.problem_id, rejected.round_id)
+    WHERE chosen.problem_id <> rejected.problem_id
 """
-PAIRS = """
-    SELECT pairs.problem_id, chosen.slot, rejected.slot
+PLACE = "concat_ws(':', nullif(rounds.evaluation_key, ''), samples.slot)"
+PAIRS = f"""
+    WITH placed AS (SELECT samples.id, {PLACE} AS place FROM samples JOIN rounds ON rounds.id = round_id)
+    SELECT pairs.problem_id, chosen.place, rejected.place
     FROM preference_pairs AS pairs
-    JOIN samples AS chosen ON chosen.id = chosen_sample_id
-    JOIN samples AS rejected ON rejected.id = rejected_sample_id
+    JOIN placed AS chosen ON chosen.id = chosen_sample_id
+    JOIN placed AS rejected ON rejected.id = rejected_sample_id
     WHERE pairs.round_id = :id
     ORDER BY pairs.problem_id, pairs.id
 """

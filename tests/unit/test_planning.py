@@ -74,6 +74,21 @@ def test_hours_are_tokens_by_speed_and_rows_take_their_fixed_part_and_their_text
     assert arithmetic.database_bytes(one, 100) == arithmetic.SAMPLE_ROW_BYTES + 450
 
 
+def test_what_sources_draw_comes_on_top_and_is_scored_too() -> None:
+    given = UserFigures(100, 0.1, 1000, 2000, 500)
+    teacher = {"name": "teacher", "model": "T", "samples": 3}
+    late = teacher | {"name": "late", "levels": ["boundary"]}
+    plain, taught = (forecast(2, given, sources=sources) for sources in ([], [teacher, late]))
+    assert (plain.samples.of_sources, taught.samples.of_sources) == (0, 600)
+    assert taught.tokens.of_sources == 2 * 600 * 100
+    assert taught.tokens.scored == plain.tokens.scored + taught.tokens.of_sources
+    assert (taught.samples.training, taught.tokens.sampled) == (plain.samples.training, plain.tokens.sampled)
+    assert taught.hours == plain.hours | {"scoring": 140_000 * 2 / 2000 / 3600, "sources": None}
+    assert taught.database_bytes - plain.database_bytes == arithmetic.database_bytes(
+        SamplePlan(1, 0, 1200, 0, None), 100
+    )
+
+
 def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     # 7.6 billion parameters: 16 bytes of weights, gradients and moments, 2 of the bfloat16 reference
     assert arithmetic.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)

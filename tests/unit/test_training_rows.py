@@ -269,6 +269,17 @@ def test_an_implicit_prompt_ends_with_a_word(one: str, other: str, prompt: str) 
     assert implicit_prompt(one, other) == implicit_prompt(other, one) == prompt
 
 
+def test_a_row_of_another_layout_is_named_by_its_line(tmp_path: Path) -> None:
+    other = {"instruction": "q", "chosen": "a", "rejected": "b"}
+    file = file_of(tmp_path, GOOD_PAIR, GOOD_PAIR, {"problem": "q"}, GOOD_PAIR)
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:3: expected `chosen` and `rejected`"):
+        pairs_of(file)
+    file = file_of(tmp_path, CHAT, CHAT, {"prompt": "q"}, CHAT)
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:3: expected `messages`"):
+        examples_of(file)
+    assert len(pairs_of(file_of(tmp_path, other, other))[0]) == 2
+
+
 @pytest.mark.parametrize("name", ["dpo_conv", "dpo_implicit"])
 def test_conversational_cases_are_read(name: str) -> None:
     pairs, left_out = pairs_of(CASES / f"{name}.jsonl")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import method, models
+from hsstar.store import method, models, sources
 from hsstar.store.runs import Run
 from tests.store.factory import (
     Drawn,
@@ -35,7 +35,8 @@ LEVELS = ("inlier", "boundary", "boundary", "outlier", "boundary", "inlier")
 
 def fill(connection: Connection) -> None:
     """A run of two iterations with all that follows from them, others in every state, workers, queues."""
-    run = add_run(connection, make_recipe(evaluation={"dataset": "heldout"}), "demo")
+    teacher = {"name": "teacher", "model": "/models/T", "samples": 1, "use": "record"}
+    run = add_run(connection, make_recipe(evaluation={"dataset": "heldout"}, sources=[teacher]), "demo")
     problems = add_problems(connection, 18)
     policies = [run.model_id]
     for number in range(2):
@@ -58,6 +59,10 @@ def fill(connection: Connection) -> None:
 
 def _finish(connection: Connection, run: Run, problems: list[int], number: int, policies: list[int]) -> None:
     iteration = add_iteration(connection, run, problems, number, policies[number])
+    sources.begin(connection, run, iteration, labelled=False)
+    (beside,) = sources.list_unfinished(connection, run.id)
+    add_samples(connection, beside.id, {key: {0: Drawn(Cause.CORRECT, 0.5)} for key in problems})
+    sources.finish(connection, beside)
     add_samples(connection, iteration.id, {
         problem: {slot: _sample(place, slot) for slot in range(8 if LEVELS[place] == "boundary" else 3)}
         for place, problem in enumerate(problems)

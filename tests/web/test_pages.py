@@ -21,7 +21,16 @@ PAGES = {
     "runs_live": ("/live?show=paused", ["resting", "hsstar runs resume resting"]),
     "run": (
         "/runs/demo",
-        ["6 problems", "boundary 3", "15", "M_2", "tau_low", "dpo in iteration 1", "0.453 to 0.747"],
+        [
+            "6 problems",
+            "boundary 3",
+            "15",
+            "M_2",
+            "tau_low",
+            "dpo in iteration 1",
+            "0.453 to 0.747",
+            "teacher",
+        ],
     ),
     "run_live": ("/runs/broken/live", ["hsstar jobs retry broken", "9 sample jobs failed", "owned"]),
     "run_figures": ("/runs/demo/figures?iteration=0", ["AUC 0.750", "pre-sampling", "Reward margin", "τ_l"]),

@@ -49,6 +49,7 @@ class OpenAISampler:
         logprobs: bool = True,
         options: dict[str, Any] | None = None,
         reload: Reload = "none",
+        key_variable: str = API_KEY_VARIABLE,
         note: Note = lambda text: None,
         **of_the_server: Any,
     ) -> None:
@@ -64,7 +65,8 @@ class OpenAISampler:
                 address,
                 model,
                 self._requests.path,
-                api_key=read_secret(os.environ, API_KEY_VARIABLE) or "",
+                api_key=read_secret(os.environ, key_variable) or "",
+                key_variable=key_variable,
                 connections=concurrency,
                 timeout_seconds=timeout_seconds,
                 reload=reload,

@@ -55,6 +55,7 @@ class CompletionsServer:
         path: str,
         *,
         api_key: str,
+        key_variable: str,
         connections: int,
         timeout_seconds: float,
         reload: Reload,
@@ -75,7 +76,7 @@ class CompletionsServer:
             timeout=httpx2.Timeout(timeout_seconds, connect=CHECK_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
         )
-        self._control = Control(root, self._client, api_key)
+        self._control = Control(root, self._client, api_key, key_variable)
         self._weights: Weights | None = (
             None if reload == "none" else WEIGHTS[reload](self._control, checkpoint)
         )

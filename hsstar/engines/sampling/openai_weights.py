@@ -29,10 +29,10 @@ _BETWEEN = "hsstar is loading weights"
 class Control:
     """Requests to a server besides those for completions, below its address without `/v1`."""
 
-    def __init__(self, root: str, client: httpx2.AsyncClient, api_key: str) -> None:
+    def __init__(self, root: str, client: httpx2.AsyncClient, api_key: str, key_variable: str) -> None:
         self.root = root
         self._client = client
-        self._api_key = api_key
+        self._api_key, self._key_variable = api_key, key_variable
 
     async def get(self, endpoint: str) -> httpx2.Response | None:
         """Return an answer; None if the server has none for this endpoint."""
@@ -64,7 +64,7 @@ class Control:
         """Return the error of a refused key."""
         trouble = f"{response.url} answers {response.status_code}: {message_of(response, self._api_key)}"
         reason = "is not accepted" if self._api_key else "is not set"
-        return EngineError(f"{trouble}; {API_KEY_VARIABLE} {reason}")
+        return EngineError(f"{trouble}; {self._key_variable} {reason}")
 
 
 class Weights(Protocol):

@@ -10,11 +10,11 @@ from hsstar.store.datasets import Dataset
 from hsstar.store.runs import Run
 
 Row = dict[str, Any]
-RoundKind = Literal["iteration", "evaluation"]
+RoundKind = Literal["iteration", "evaluation", "source"]
 GroupReward = Literal["verdict", "reward"]
 
 _BATCH = 1_000
-_REWARD_KEYS = ("query", "resp", "reward", "correct", "step_rule", "step_spans")
+_REWARD_KEYS = ("query", "resp", "reward", "step_rewards", "correct", "step_rule", "step_spans")
 
 
 def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:
@@ -23,11 +23,14 @@ def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:
 
 
 def export_samples(connection: Connection, run: Run, kind: RoundKind = "iteration") -> Iterator[Row]:
-    """Yield every sample of a run's iterations, or of its evaluations, with the published names of fields."""
+    """Yield every sample of a run's iterations, its evaluations or its sources, with the published names.
+
+    Beside them `evaluation` or `source` says which of these it is of.
+    """
     values = {"run_id": run.id, "kind": kind}
     for row in _streamed(execute_file(connection, "export_samples", values, batch=_BATCH)):
-        evaluation = row.pop("evaluation")
-        yield row | ({"evaluation": evaluation} if kind == "evaluation" else {})
+        measure = row.pop("measure")
+        yield row if kind == "iteration" else row | {kind: measure}
 
 
 def export_rewards(connection: Connection, run: Run) -> Iterator[Row]:

@@ -105,7 +105,7 @@ def list_rounds(connection: Connection, run_id: int) -> list[MeasuredRound]:
             JOIN round_states ON round_states.round_id = rounds.id
             LEFT JOIN models ON models.id = rounds.model_id
             LEFT JOIN iterations ON iterations.round_id = rounds.id
-            WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind <> 'steps'
+            WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind IN ('iteration', 'evaluation')
             ORDER BY kind DESC, evaluation_key, number, rounds.id
         """),
         {"run_id": run_id},

@@ -16,7 +16,7 @@ _OVERDUE_SECONDS = 8
 class RoundProgress:
     """The progress of a round."""
 
-    kind: str  # `iteration`, `evaluation` or `steps`
+    kind: str  # `iteration`, `evaluation`, `steps` or `source`
     number: int  # of the iteration, or t of the policy M_t
     state: str  # of the iteration; `running` or `done` for any other
     model: str | None
@@ -53,7 +53,7 @@ class RoundProgress:
     seconds: float | None  # from the start of the round's first job to the end of its last, or until now
     accuracy: float | None
     standard_error: float | None
-    evaluation_key: str = ""  # what is evaluated or continued; empty for an iteration
+    evaluation_key: str = ""  # what is evaluated or continued, or a source; empty for an iteration
 
     @property
     def done(self) -> bool:
@@ -62,7 +62,7 @@ class RoundProgress:
 
 
 def round_progress(connection: Connection, run_id: int) -> list[RoundProgress]:
-    """Return the progress of every round of a run: iterations, evaluations, step labels; each by number."""
+    """Return the progress of every round of a run: iterations, evaluations, sources, step labels."""
     return rows_of(execute_file(connection, "progress", {"run_id": run_id}), RoundProgress)
 
 

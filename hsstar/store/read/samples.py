@@ -17,7 +17,7 @@ class Sample:
 
     Attributes:
         run: the run that it was drawn in; a fork shows samples of the run it shares with.
-        measure: `iteration`, `heldout`, or the key of a benchmark or of step labels.
+        measure: `iteration`, `heldout`, a source, or the key of a benchmark or of step labels.
         iteration: its number, or t of the policy M_t that an evaluation measures.
         phase: `pre` or `re`; None outside of iterations.
         response: at most as long as was asked for; None where it was pruned.
@@ -26,7 +26,7 @@ class Sample:
         rewards_truncated: the reward model saw the beginning of the response only.
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
-        thinking: `policy.thinking` of its run.
+        thinking: the marks of thinking of what drew it.
         step_rule: by which the response is split into steps.
         step_spans: where its steps begin and end, in turns, if a function has split it.
         judged_again: whether it has had another verdict; the view verdict_history has them all.

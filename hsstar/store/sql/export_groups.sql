@@ -1,7 +1,7 @@
 -- The samples of a run in groups, one per iteration and problem, each with its advantage in the group (GRPO).
 --
 -- A group counts every sample with a reward, also those whose text was deleted, which are no rows. Parameters: run_id,
--- by (verdict: 1 for a correct sample, 0 for an incorrect one | reward: the minimum reward).
+-- by (verdict: 1 for a correct sample, 0 for an incorrect one | reward: what its rewards come to for the difficulty).
 WITH
 rewarded AS (
     SELECT
@@ -47,7 +47,8 @@ SELECT
     CASE WHEN varied THEN deviation ELSE 0 END AS group_deviation,
     grouped.correct,
     grouped.tokens,
-    grouped.finish_reason
+    grouped.finish_reason,
+    rewards_by_name(rounds.run_id, grouped.id) AS rewards
 FROM grouped
 JOIN rounds ON rounds.id = grouped.round_id
 JOIN problems ON problems.id = grouped.problem_id

@@ -1,4 +1,7 @@
--- The samples of a run, with the field names of the published data. Parameters: run_id, kind (iteration | evaluation).
+-- The samples of a run, with the field names of the published data.
+--
+-- rewards, step_rewards: what each reward of the recipe gives, by name; reward: the steps of the one that is shown.
+-- Parameters: run_id, kind (iteration | evaluation | source).
 SELECT
     rounds.number AS iteration,
     problems.key AS problem,
@@ -13,6 +16,13 @@ SELECT
     difficulty_labels.level AS difficulty,
     samples.min_reward,
     rewards.step_rewards AS reward,
+    rewards_by_name(rounds.run_id, samples.id) AS rewards,
+    (
+        SELECT json_object_agg(named.name, given.step_rewards ORDER BY named.place)
+        FROM run_rewards AS named
+        JOIN rewards AS given USING (reward_model_id)
+        WHERE named.run_id = rounds.run_id AND named.in_force AND given.sample_id = samples.id
+    ) AS step_rewards,
     samples.tokens,
     samples.finish_reason,
     samples.cumulative_logprob,
@@ -20,7 +30,7 @@ SELECT
     models.name AS model,
     samples.engine,
     samples.milliseconds,
-    rounds.evaluation_key AS evaluation,
+    rounds.evaluation_key AS measure,
     coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
     rewards.step_spans
 FROM samples

@@ -9,7 +9,7 @@ rounds_of_run AS (
         rounds.kind,
         rounds.number,
         round_states.state,
-        rounds.kind = 'iteration' AND EXISTS (SELECT FROM run_rewards WHERE run_rewards.run_id = runs.id) AS scored
+        rounds.kind IN ('iteration', 'source') AND EXISTS (SELECT FROM run_rewards WHERE run_rewards.run_id = runs.id) AS scored
     FROM rounds
     JOIN runs ON runs.id = rounds.run_id
     JOIN round_states ON round_states.round_id = rounds.id
@@ -72,4 +72,4 @@ LEFT JOIN assigned
 WHERE missing.is_target OR assigned.state = 'discarded'
 GROUP BY
     rounds_of_run.kind, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id, assigned.state, assigned.worker, assigned.error
-ORDER BY rounds_of_run.kind = 'steps', rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id
+ORDER BY rounds_of_run.kind = 'steps', rounds_of_run.kind = 'source', rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id

@@ -14,6 +14,8 @@ trained AS (
 needed AS (
     SELECT model_id AS id FROM runs WHERE runs.id <> :run_id
     UNION
+    SELECT model_id FROM run_sources WHERE run_id <> :run_id
+    UNION
     SELECT model_id FROM rounds WHERE run_id <> :run_id AND model_id IS NOT NULL
     UNION
     SELECT output_model_id FROM iterations

@@ -3,7 +3,8 @@
 -- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
 -- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), distinct (of pairs with the
 -- same texts the first), length (any | match), cut (leave-out | keep: chosen responses that were cut at their token
--- limit), seed, iteration. A second run adds nothing.
+-- limit), seed, iteration, and one array per column of `sources`: the rounds of the sources that are learnt from. A
+-- second run adds nothing.
 WITH
 -- of every table the rows of these problems, lest each batch reads all of them
 chosen AS (
@@ -20,20 +21,28 @@ chosen AS (
           AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
       ))
 ),
+-- without one: of the policy itself
+sources AS (
+    SELECT * FROM unnest(
+        CAST(:source_ids AS bigint[]), CAST(:source_names AS text[]), CAST(:source_rejects AS boolean[])
+    ) AS sources (round_id, source, rejects)
+),
 candidates AS (
     SELECT
         samples.id,
         samples.problem_id,
         samples.verdict,
         samples.slot,
+        coalesce(sources.source, '') COLLATE "C" AS source,
         samples.text_hash,
         coalesce(samples.tokens, 0) AS tokens,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.pair_reward, samples.min_reward, 0) END AS reward,
-        concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
+        concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot, sources.source) AS address
     FROM samples
     JOIN chosen USING (problem_id)
-    WHERE round_id = :round_id
-      AND samples.verdict IS NOT NULL
+    LEFT JOIN sources USING (round_id)
+    WHERE samples.round_id = ANY (CAST(:round_id AS bigint) || CAST(:source_ids AS bigint[]))
+      AND (samples.verdict = 'correct' OR samples.verdict = 'incorrect' AND coalesce(sources.rejects, true))
       AND (:cut = 'keep' OR samples.verdict <> 'correct' OR samples.finish_reason IS DISTINCT FROM 'length')
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR samples.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
@@ -47,7 +56,8 @@ ranked AS (
                 CASE WHEN :rule = 'random'
                     THEN sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'keep', address), 'UTF8'))
                 END,
-                slot
+                slot,
+                source
         ) AS rank,
         count(*) FILTER (WHERE verdict = 'correct') OVER (PARTITION BY problem_id) AS correct,
         count(*) FILTER (WHERE verdict = 'incorrect') OVER (PARTITION BY problem_id) AS incorrect

@@ -14,6 +14,10 @@ last AS (
 direct AS (
     SELECT model_id, 'run ' || name || ' begins with it' AS reason FROM runs
     UNION ALL
+    SELECT run_sources.model_id, 'run ' || runs.name || ' has it as the source ' || run_sources.name
+    FROM run_sources
+    JOIN runs ON runs.id = run_sources.run_id
+    UNION ALL
     SELECT last.model_id, 'run ' || runs.name || ' continues from it'
     FROM last
     JOIN runs ON runs.id = last.run_id

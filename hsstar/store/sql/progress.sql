@@ -163,4 +163,4 @@ LEFT JOIN given ON given.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
 LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id
-ORDER BY of_run.kind = 'steps', of_run.kind DESC, of_run.number, of_run.evaluation_key
+ORDER BY of_run.kind = 'steps', of_run.kind = 'source', of_run.kind DESC, of_run.number, of_run.evaluation_key

@@ -3,13 +3,22 @@
 -- Verdicts, minimum rewards, answers and token counts stay on the samples. Parameters: round_id, keep_pairs (the texts
 -- that were trained on, as pairs or as examples), keep_correct, dry_run (only count).
 WITH
+-- the round, and of a source the iteration that learns from it
+learning AS (
+    SELECT CAST(:round_id AS bigint) AS round_id
+    UNION
+    SELECT iteration.id
+    FROM rounds
+    JOIN rounds AS iteration USING (run_id, number)
+    WHERE rounds.id = :round_id AND rounds.kind = 'source' AND iteration.kind = 'iteration'
+),
 trained AS (
-    SELECT chosen_sample_id AS id FROM preference_pairs WHERE round_id = :round_id AND :keep_pairs
+    SELECT chosen_sample_id AS id FROM preference_pairs JOIN learning USING (round_id) WHERE :keep_pairs
     UNION
-    SELECT rejected_sample_id FROM preference_pairs WHERE round_id = :round_id AND :keep_pairs
+    SELECT rejected_sample_id FROM preference_pairs JOIN learning USING (round_id) WHERE :keep_pairs
     UNION
-    SELECT unnest(item_ids) FROM training_runs 
-    WHERE round_id = :round_id AND objective IN ('sft', 'kto') AND :keep_pairs
+    SELECT unnest(item_ids) FROM training_runs JOIN learning USING (round_id)
+    WHERE objective IN ('sft', 'kto') AND :keep_pairs
 ),
 doomed AS (
     SELECT samples.id, octet_length(response) AS bytes

@@ -13,7 +13,14 @@ of_run AS (
         rounds.run_id,
         rounds.number,
         runs.name AS run,
-        coalesce(runs.recipe #>> '{policy,thinking}', 'auto') AS thinking,
+        coalesce(
+            (
+                SELECT source ->> 'thinking' FROM jsonb_array_elements(runs.recipe -> 'sources') AS source
+                WHERE rounds.kind = 'source' AND source ->> 'name' = rounds.evaluation_key
+            ),
+            runs.recipe #>> '{policy,thinking}',
+            'auto'
+        ) AS thinking,
         coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
         coalesce(nullif(rounds.evaluation_key, ''), 'iteration') AS measure,
         iterations.pre_samples
@@ -23,7 +30,7 @@ of_run AS (
     WHERE rounds.id IN (SELECT rounds_of(:run_id))
       AND (CAST(:iteration AS int) IS NULL OR rounds.number = :iteration)
       AND (
-          CAST(:measure AS text) IS NULL AND rounds.kind <> 'steps'
+          CAST(:measure AS text) IS NULL AND rounds.kind IN ('iteration', 'evaluation')
           OR coalesce(nullif(rounds.evaluation_key, ''), 'iteration') = :measure
       )
       AND (CAST(:after_round AS bigint) IS NULL OR rounds.id >= :after_round)

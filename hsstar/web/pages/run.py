@@ -43,11 +43,17 @@ def _run(request: Request) -> Response:
     return page(
         request,
         "run.html",
-        recipe=run.recipe.document(),
+        recipe=_tables(run.recipe.document()),
         lineage=_lineage(database, run),
         benchmarks=_benchmarks(database, run),
         **values,
     )
+
+
+def _tables(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of a recipe by name; those of a list have a name of their own behind."""
+    lists = [(key, table) for key, value in document.items() if isinstance(value, list) for table in value]
+    return document | {f"{key}: {table['name']}": table for key, table in lists}
 
 
 def _live(request: Request) -> Response:
@@ -95,7 +101,10 @@ def _values(request: Request, database: Database, run: Run) -> dict[str, Any]:
         ],
         "job_counts": job_counts(database, run),
         "failed_jobs": list_jobs(database, run.name, "failed", _JOBS_SHOWN),
-        "open_evaluations": [row for row in progress.rounds if row.kind != "iteration" and not row.done],
+        "open_evaluations": [
+            row for row in progress.rounds if row.kind not in ("iteration", "source") and not row.done
+        ],
+        "sources": [row for row in progress.rounds if row.kind == "source"],
     }
 
 

@@ -22,5 +22,5 @@ CROSS JOIN LATERAL (
 ) AS sampled
 LEFT JOIN difficulty_labels
     ON difficulty_labels.round_id = rounds.id AND difficulty_labels.problem_id = round_problems.problem_id
-WHERE sampled.drawn > 0 AND rounds.kind <> 'steps'
+WHERE sampled.drawn > 0 AND rounds.kind IN ('iteration', 'evaluation')
 GROUP BY runs.name, rounds.evaluation_key, round_problems.problem_id;

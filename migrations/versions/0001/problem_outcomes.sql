@@ -31,4 +31,4 @@ SELECT
 FROM outcomes
 JOIN rounds ON rounds.id = outcomes.round_id
 JOIN runs ON runs.id = rounds.run_id
-WHERE rounds.kind <> 'steps';
+WHERE rounds.kind IN ('iteration', 'evaluation');

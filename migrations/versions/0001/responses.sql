@@ -1,4 +1,4 @@
--- A row per sample of an iteration or evaluation: the problem, the response, its step rewards and its verdict.
+-- A row per sample of an iteration, evaluation or source: the problem, the response, its step rewards and its verdict.
 CREATE VIEW responses AS
 SELECT
     runs.name AS run,

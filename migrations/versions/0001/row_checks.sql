@@ -21,10 +21,17 @@ BEGIN
         SELECT FROM added CROSS JOIN LATERAL (VALUES (chosen_sample_id), (rejected_sample_id)) AS half (id)
         WHERE NOT EXISTS (
             SELECT FROM samples
-            WHERE samples.id = half.id AND samples.round_id = added.round_id AND samples.problem_id = added.problem_id
+            WHERE samples.id = half.id AND samples.problem_id = added.problem_id AND (
+                samples.round_id = added.round_id OR EXISTS (
+                    SELECT FROM rounds AS iteration
+                    JOIN rounds AS source USING (run_id, number)
+                    WHERE iteration.id = added.round_id AND source.id = samples.round_id AND source.kind = 'source'
+                )
+            )
         )
     ) THEN
-        RAISE foreign_key_violation USING MESSAGE = 'a preference pair is of samples that its problem has not in its round';
+        RAISE foreign_key_violation
+            USING MESSAGE = 'a preference pair is of samples that its problem has not in its round, or in one of its sources';
     END IF;
     RETURN NULL;
 END $$;

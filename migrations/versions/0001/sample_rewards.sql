@@ -2,6 +2,7 @@
 CREATE VIEW sample_rewards AS
 SELECT
     runs.name AS run,
+    coalesce(nullif(rounds.evaluation_key, ''), 'iteration') AS measure,
     rounds.number AS iteration,
     samples.problem_id,
     samples.slot,
