@@ -138,13 +138,13 @@ def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
 
 def _work_rows(forecast: "Forecast") -> list[tuple[str, str, str]]:
     tokens = forecast.tokens
-    counts = dict(
-        sampling=tokens.sampled,
-        evaluation=tokens.evaluated,
-        scoring=tokens.scored,
-        training=tokens.trained,
-        sources=tokens.of_sources,
-    )
+    counts = {
+        "sampling": tokens.sampled,
+        "evaluation": tokens.evaluated,
+        "scoring": tokens.scored,
+        "training": tokens.trained,
+        "sources": tokens.of_sources,
+    }
     complete = None not in forecast.hours.values()
     together = f"{'' if complete else 'at least '}{forecast.known_hours:,.3g}"
     return [

@@ -31,8 +31,8 @@ def rescore(output: Path | None, shown_as: Format, **options: Any) -> None:
 
     The earlier rewards stay beside the new ones (view sample_rewards), and decide: labels and pairs of RUN do
     not change. A row per iteration is printed; --output gets every label and pair that would differ, as JSON
-    lines. A fork of RUN with the other model trains by it. An evaluation may be scored by the rewards of its run
-    too: no job scores it.
+    lines. A fork of RUN with the other model trains by it. An evaluation may be scored by the rewards of its
+    run too: no job scores it.
     """
     from hsstar.cli.views.output import show_list
     from hsstar.commands import rescore as commands

@@ -265,8 +265,10 @@ class Conductor:
             self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
             self._enqueue_samples(run, iteration)
             return True
-        if run.recipe.sources and self._turn(run.id, partial(sources.are_awaited, iteration=iteration)):
-            return False
+        if run.recipe.sources:
+            awaited = self._turn(run.id, partial(sources.are_awaited, iteration=iteration))
+            if awaited:
+                return False
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)

@@ -102,9 +102,8 @@ def _open_rounds(look: RunLook, width: int) -> Iterator[Text]:
     for row in look.progress.rounds:
         if row.done or row.state == IterationState.WAITING:
             continue
-        yield Text.assemble(
-            (visible(round_name(row)), "bold"), f"  {row.state.replace('_', '-')}{_numbers(row)}"
-        )
+        name = visible(round_name(row))
+        yield Text.assemble((name, "bold"), f"  {row.state.replace('_', '-')}{_numbers(row)}")
         yield from _bars(row, max(_LEAST_BAR, min(_WIDEST_BAR, width - _LABEL - _FIGURES)))
 
 

@@ -11,11 +11,11 @@ depends_on = None
 
 TABLES = (
     "installation", "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs",
-    "run_rewards", "run_sources", "rounds", "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples",
-    "sample_responses", "sample_counts", "majority_votes", "verdicts", "known_verdicts", "source_rounds", "step_rounds",
-    "step_prefixes", "rewards", "difficulty_labels", "stored_outcomes", "allocation_waves", "allocations",
-    "preference_pairs", "training_runs", "layer_updates", "training_steps", "notifications", "actions",
-    "workers", "sweeper",
+    "run_rewards", "run_sources", "rounds", "round_problems", "iterations", "evaluations", "jobs",
+    "job_items", "samples", "sample_responses", "sample_counts", "majority_votes", "verdicts",
+    "known_verdicts", "source_rounds", "step_rounds", "step_prefixes", "rewards", "difficulty_labels",
+    "stored_outcomes", "allocation_waves", "allocations", "preference_pairs", "training_runs",
+    "layer_updates", "training_steps", "notifications", "actions", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",

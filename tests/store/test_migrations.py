@@ -16,6 +16,7 @@ from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, SchemaError
 from hsstar.domain.lifecycle import Event, IterationState, JobKind, JobState
+from hsstar.domain.preference import SourceUse
 from hsstar.domain.rewards import Aggregation, RewardUse
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
 from hsstar.store import migrate, rounds, runs
@@ -38,9 +39,10 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_known_verdicts_cause_known": LASTING_CAUSES,
     "ck_notifications_event_known": get_args(Event),
     "ck_problem_overlaps_kind_known": OverlapKind,
-    "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
+    "ck_rounds_kind_known": get_args(rounds.RoundKind),
     "ck_run_rewards_aggregation_known": Aggregation,
     "ck_run_rewards_use_known": RewardUse,
+    "ck_run_sources_use_known": SourceUse,
     "ck_runs_held_known": get_args(runs.HoldKind),
     "ck_samples_cause_known": Cause,
     "ck_samples_verdict_known": Verdict,

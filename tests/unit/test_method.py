@@ -20,7 +20,15 @@ from hsstar.domain.difficulty import (
     estimate_difficulty,
 )
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.preference import Candidate, PairLength, PairRule, rows_seen, select_examples, select_pairs
+from hsstar.domain.preference import (
+    Candidate,
+    PairLength,
+    PairRule,
+    Place,
+    rows_seen,
+    select_examples,
+    select_pairs,
+)
 from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
 from hsstar.domain.text import content_key, storable
 from hsstar.domain.verdict import Verdict
@@ -194,7 +202,7 @@ candidates = st.lists(st.tuples(verdicts, rewards), max_size=12).map(
 
 def pairs_of(
     found: list[Candidate], rule: PairRule = RANKED, seed: int = 0, at_most: int | None = None
-) -> list[tuple[int, int]]:
+) -> list[tuple[Place, Place]]:
     return select_pairs(found, rule, seed=seed, iteration=0, problem_key="x", at_most=at_most)
 
 
@@ -203,10 +211,10 @@ def test_pairs_are_right_against_wrong_and_use_a_sample_once(
     drawn: list[Candidate], rule: PairRule, at_most: int | None, seed: int
 ) -> None:
     pairs = pairs_of(drawn, rule, seed, at_most)
-    by_slot = {candidate.slot: candidate.verdict for candidate in drawn}
-    sides = Counter(by_slot.values())
+    by_place = {candidate.place: candidate.verdict for candidate in drawn}
+    sides = Counter(by_place.values())
     assert len(pairs) == min(sides[RIGHT], sides[WRONG], at_most or len(drawn))
-    assert all((by_slot[good], by_slot[bad]) == (RIGHT, WRONG) for good, bad in pairs)
+    assert all((by_place[good], by_place[bad]) == (RIGHT, WRONG) for good, bad in pairs)
     used = [slot for pair in pairs for slot in pair]
     assert len(used) == len(set(used))
 
@@ -261,7 +269,17 @@ def test_pairs_with_the_same_two_texts_are_repeated_or_not_as_asked() -> None:
     kept = select_pairs(drawn, RANKED, seed=0, iteration=0, problem_key="x", distinct=True)
     assert len(pairs) == 4
     assert [pair for pair in pairs if pair in kept] == kept
-    assert sorted(texts[good] + texts[bad] for good, bad in kept) == ["ac", "bc"]
+    assert sorted(texts[int(good)] + texts[int(bad)] for good, bad in kept) == ["ac", "bc"]
+
+
+def test_a_source_may_be_chosen_and_rejected_as_asked() -> None:
+    own = [Candidate(slot, WRONG, 0.5) for slot in range(2)]
+    for rejects in (False, True):
+        taught = [
+            Candidate(0, RIGHT, 0.5, source="t", rejects=rejects),
+            Candidate(1, WRONG, 0.9, source="t", rejects=rejects),
+        ]
+        assert pairs_of([*own, *taught]) == [("t:0", "t:1" if rejects else 0)]
 
 
 def test_matched_lengths_take_the_wrong_ones_that_are_as_long_and_pair_short_with_short() -> None:
@@ -272,7 +290,7 @@ def test_matched_lengths_take_the_wrong_ones_that_are_as_long_and_pair_short_wit
     ]
     address: dict[str, Any] = {"seed": 0, "iteration": 0, "problem_key": "x"}
     pairs = select_pairs(drawn, RANKED, length=PairLength.MATCH, **address)
-    assert [(lengths[good], lengths[bad]) for good, bad in pairs] == [(20, 21), (40, 39)]
+    assert [(lengths[int(good)], lengths[int(bad)]) for good, bad in pairs] == [(20, 21), (40, 39)]
     blind = [Candidate(each.slot, each.verdict, 0.5) for each in drawn]
     assert select_pairs(blind, RANKED, length=PairLength.MATCH, **address) == pairs_of(drawn)
 
@@ -292,7 +310,7 @@ def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() 
     samples = ((RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d"))
     drawn = [Candidate(slot, *sample) for slot, sample in enumerate(samples)]
 
-    def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
+    def kept(rule: PairRule, at_most: int | None = None) -> list[Place]:
         return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)
 
     assert (kept(RANKED), kept(RANKED, at_most=1)) == ([2, 4], [2])
