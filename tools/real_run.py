@@ -40,14 +40,16 @@ class Sizes:
     train: int = 600
     held_out: int = 250
     unseen: int = 250
-    responses: int = 4
+    responses: int = 3
     """Of each problem, in the training of the reward model."""
-    continuations: int = 8
+    continuations: int = 4
     """Of each of their steps."""
     tokens: int = 256
     """Of a response at most, where formats are compared."""
     seen: str = "0-69"
-    """Templates of GSM-Symbolic that M_0 is initialised and trained on."""
+    """Templates of GSM-Symbolic that M_0 is initialised on."""
+    learnt: str = "0,2,6,10,13,23,26,29,31,43,53,55,58,59,62,69"
+    """Those of them that it is trained and measured on: it solves a tenth to nine tenths of their problems."""
 
 
 class RealRun:
@@ -91,9 +93,9 @@ class RealRun:
         self._start()
         sizes = self.sizes
         for dataset, size, seed, templates in (
-            ("gsm-symbolic-first", sizes.first, 200_000, sizes.seen),
-            ("gsm-symbolic", sizes.train, 300_000, sizes.seen),
-            ("gsm-symbolic-heldout", sizes.held_out, 400_000, sizes.seen),
+            ("gsm-symbolic-first", sizes.first, 200_000, sizes.learnt),
+            ("gsm-symbolic", sizes.train, 300_000, sizes.learnt),
+            ("gsm-symbolic-heldout", sizes.held_out, 400_000, sizes.learnt),
             ("gsm-symbolic-unseen", sizes.unseen, 500_000, UNSEEN),
         ):
             self._hsstar("problems", "import", gym(size, seed, templates), "--dataset", dataset)
@@ -182,9 +184,12 @@ def gym(size: int, seed: int, templates: str) -> str:
     """Return the name of `size` problems and some more: templates are drawn evenly, and others left out."""
     from reasoning_gym.arithmetic.gsm_symbolic.gsm_symbolic import tasks_ok  # templates that have no fault
 
-    first, last = map(int, templates.split("-"))
+    chosen = set[int]()
+    for part in templates.split(","):
+        first, _, last = part.partition("-")
+        chosen.update(range(int(first), int(last or first) + 1))
     enough = size + 4 * math.isqrt(size) + 4  # four standard deviations
-    drawn = enough * len(tasks_ok) // sum(first <= template <= last for template in tasks_ok)
+    drawn = enough * len(tasks_ok) // len(chosen & set(tasks_ok))
     return f"gym:gsm_symbolic?size={drawn}&seed={seed}&templates={templates}"
 
 
