@@ -49,7 +49,7 @@ class Sizes:
     seen: str = "0-69"
     """Templates of GSM-Symbolic that M_0 is initialised on."""
     learnt: str = "0,2,6,10,13,23,26,29,31,43,53,55,58,59,62,69"
-    """Those of them that it is trained and measured on: it solves a tenth to nine tenths of their problems."""
+    """Those of them that it is trained and measured on: it solves some of their problems, and not all."""
 
 
 class RealRun:
