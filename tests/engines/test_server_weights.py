@@ -169,7 +169,7 @@ def vllm(line: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.heavy
 def test_vllm_takes_weights_and_adapters_and_shows_which(vllm: Server, line: list[Path]) -> None:
     options: dict[str, Any] = {"base_url": vllm.url, "model": "policy", "note": vllm.check, "reload": "vllm"}
-    connect = partial(OpenAISampler, **options)
+    connect: Open = partial(OpenAISampler, **options)
     drawn: dict[str, list[str]] = {}
     with closing(connect(line[0])) as sampler, closing(connect(line[1])) as other:
         for policy in (*line, *reversed(line)):

@@ -43,7 +43,7 @@ class SglangRequests:
     ) -> dict[str, Any]:
         """Return token ids and sampling parameters; a completion ends with the context."""
         prompt = self._policy.tokens_of(request.prompt)
-        sampling = {
+        sampling: dict[str, Any] = {
             "n": 1,
             "sampling_seed": request.seed % _SEEDS,
             "temperature": parameters.temperature,
