@@ -65,7 +65,7 @@ def test_a_message_is_a_job_id_in_json_and_nothing_else() -> None:
     with app.connection_for_read() as connection, connection.SimpleQueue("hsstar-test.verify") as queue:
         queue.clear()
         send_wake_up(app, 7, JobKind.VERIFY)
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=60)
         message.ack()
     assert (message.content_type, message.headers["task"]) == ("application/json", TASK)
     assert message.payload[:2] == [[7], {}]

@@ -46,7 +46,7 @@ def serving(*options: str, **environment: str) -> Iterator[tuple[httpx2.Client, 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx2.Client]:
-    options = ("--deadline", "1.5", "--processes", "2", "--memory-limit", "512", "--queue", "30")
+    options = ("--deadline", "0.5", "--processes", "2", "--memory-limit", "512", "--queue", "30")
     with serving(*options) as (client, _):
         yield client
 
@@ -107,7 +107,7 @@ def test_other_paths_methods_and_names_of_the_host_are_refused(client: httpx2.Cl
 
 def test_a_full_queue_refuses_more_and_sigterm_lets_what_was_accepted_end() -> None:
     with (
-        serving("--queue", "2", "--processes", "1", "--deadline", "2") as (client, process),
+        serving("--queue", "2", "--processes", "1", "--deadline", "1") as (client, process),
         ThreadPoolExecutor(1) as thread,
     ):
         accepted = thread.submit(client.post, "/verify", json=[SLOW, RIGHT])

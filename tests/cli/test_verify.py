@@ -44,7 +44,7 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[by
 
 
 def test_every_line_gets_its_verdict_in_order_and_a_hostile_one_harms_no_other(alone: CommandLine) -> None:
-    limits = ("--deadline", "1.5", "--processes", "2", "--memory-limit", "512")
+    limits = ("--deadline", "0.5", "--processes", "2", "--memory-limit", "512")
     done = verify(alone, (HERE / "answers.jsonl").read_bytes(), *limits)
     assert done.out == (HERE / "verdicts.jsonl").read_text()
     assert done.err == "17 lines: 7 correct, 8 incorrect, 2 without verdict\n"

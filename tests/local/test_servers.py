@@ -161,7 +161,7 @@ def test_messages_outlive_a_killed_broker(place: Place) -> None:
     kill(broker)
     broker.start()
     with queue_at(broker.url) as queue:
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=60)
         assert message.payload == {"job": 1}
         message.ack()
     assert (broker.stop(), broker.is_running(), broker.socket.exists()) == (True, False, False)

@@ -82,6 +82,7 @@ def test_trl_gets_a_reward_for_each_completion_and_none_without_verdict(wrap: Ca
     assert logged == {"cause": found}
 
 
+@pytest.mark.heavy
 def test_trl_trains_on_the_rewards(tmp_path: Path) -> None:
     from datasets import Dataset
     from transformers import AutoTokenizer

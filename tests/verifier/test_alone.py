@@ -96,7 +96,7 @@ def test_equal_pairs_that_wait_together_are_computed_once(monkeypatch: pytest.Mo
         return decide(self, pairs)
 
     monkeypatch.setattr(MathVerifier, "decide", counted)
-    with SharedVerifier(processes=1) as verifier:
+    with SharedVerifier(processes=1, deadline_seconds=0.5) as verifier:
         slow = verifier.submit(ENDLESS)
         judged = verifier.verify(
             [algebraic(1), algebraic(2), algebraic(1), algebraic(1, "1 + x"), algebraic(1)]

@@ -122,7 +122,7 @@ def assert_checked(verifier: MathVerifier, references: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=pytest.mark.heavy if kind in ("longest", "megabytes") else ())
+        pytest.param(kind, marks=pytest.mark.heavy if kind in ("very long", "longest", "megabytes") else ())
         for kind in HOSTILE_ANSWERS
     ],
 )

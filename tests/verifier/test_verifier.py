@@ -287,7 +287,7 @@ def test_a_checking_process_inherits_no_thread_and_no_connection(tmp_path: Path)
 
 def test_a_killed_warm_process_crashes_no_response() -> None:
     before = set(warm_processes())
-    with MathVerifier(processes=2, deadline_seconds=1.0) as verifier, ThreadPoolExecutor() as pool:
+    with MathVerifier(processes=2, deadline_seconds=0.5) as verifier, ThreadPoolExecutor() as pool:
         verifier.verify([algebraic(0)])
         [warm] = set(warm_processes()) - before
         first, second = living_children(warm)
@@ -318,7 +318,7 @@ def test_a_busy_neighbour_changes_no_verdict() -> None:
         before = sum(process.cpu_times()[:2])
         assert causes(verifier, boxed(*LONG)) == [Cause.CORRECT]
         deadline = 2 * (sum(process.cpu_times()[:2]) - before)
-    with busy_neighbours(8), one_process(deadline_seconds=deadline) as (verifier, _):
+    with busy_neighbours(4), one_process(deadline_seconds=deadline) as (verifier, _):
         start = time.monotonic()
         assert causes(verifier, boxed(*LONG)) == [Cause.CORRECT]
         assert time.monotonic() - start > deadline  # by the clock, it would have had no verdict
