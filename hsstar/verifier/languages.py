@@ -108,7 +108,8 @@ _COUNTED = "|".join(
     )
 )
 _NUMBER_BEHIND_A_WORD = re.compile(r"\d\s[^\W\d_]{1,12}\.?,?\s(?:[^\W\d_]{1,3}\s)?\d")
-_HALF_MORE = re.compile(r"\A(\d+)\s(?:y\smedi[oa]|et\sdemie?|с\sполовиной)(?=\s|\Z)")
+_HALF_HOUR = re.compile(r"\A(\d{1,2})\s?[点點時시]\s?[半반]\Z")
+_HALF_MORE = re.compile(r"\A(\d+)(?:[个個]半|\s(?:y\smedi[oa]|et\sdemie?|с\sполовиной))(?=\s|\Z|[年天小分])")
 _TIME_OF_DAY = re.compile(
     r"\A(?:(?P<am>上午|早上|凌晨|午前|오전)|下午|晚上|午後|오후)\s?(?P<hour>\d{1,2})\s?[点點時时시]"
     r"(?:\s?(?P<minute>[0-5]\d)\s?[分분])?\Z"
@@ -116,6 +117,7 @@ _TIME_OF_DAY = re.compile(
 _SPEED = re.compile(
     r"\A(?P<per>時速|时速|毎時|每小时|秒速|毎秒|每秒)(?:は|是|为)?(?P<value>\d+(?:\.\d+)?)\s?(?P<unit>km|m|千米|公里|米|キロ(?:メートル)?|メートル)\Z"
 )
+_FIRST_OF_MINUS = ("m", "м", "マ", "마")
 _MINUS = re.compile(r"\A(?:menos|moins|минус|マイナス|마이너스)\s?(?=\d)")
 _ROOT = re.compile(r"(?:根号|ルート|루트)\s?(\d+)")
 _OTHER = r"\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # letters of Chinese, Japanese, Korean
@@ -163,14 +165,17 @@ def in_english(text: str) -> str:
     whole = " ".join(text.strip(" .!。").split())
     if whole in _SENTENCES:
         return _SENTENCES[whole]
-    text = _MINUS.sub("-", text)
-    if half_more := _HALF_MORE.match(whole):
+    if whole[:1] in _FIRST_OF_MINUS:
+        text = _MINUS.sub("-", text)
+    if whole[:1].isdecimal() and (half_more := _HALF_MORE.match(whole)):
         return f"{half_more[1]} and a half{whole[half_more.end() :]}"
     if not text.isascii():
         if number := read_han_number(whole):
             return number
         if _CIRCLED.fullmatch(whole):
             return "".join(sorted(_NOT_CIRCLED.sub("", whole)))
+        if half_hour := _HALF_HOUR.fullmatch(whole):
+            return f"{half_hour[1]}:30"
         if time := _TIME_OF_DAY.fullmatch(whole):
             return f"{time['hour']}:{time['minute'] or '00'} {'am' if time['am'] else 'pm'}"
         if speed := _SPEED.fullmatch(whole):

@@ -46,7 +46,7 @@ _PART_OF_SUM = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s?(?P<unit>[A-Za-z]+)\.?(?
 _MINUTES_OF_ARC = re.compile(r"(?P<degrees>\d+)\^\\circ\s?(?P<minutes>\d+)'(?:(?P<seconds>\d+)(?:''|\"))?")
 _FEET_AND_INCHES = re.compile(r"(?P<feet>\d+)'\s?(?P<inches>\d+)(?:''|\")")
 _MONTH_OF_YEAR = re.compile(rf"{_MONTH},?\s?(?:of\s)?(?P<year>\d{{4}})", re.IGNORECASE | re.ASCII)
-_INCHES = re.compile(r"(\d+(?:\.\d+)?)(?:''|\")")
+_INCHES = re.compile(r"(\d+(?:\.\d+)?)\"")
 _DOLLARS_AND_CENTS = re.compile(r"\\\$(\d+) ?(?:and )?(\d{1,2}) ?cents?")
 _LARGE_MONEY = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<size>[kKMB])", re.ASCII)
 _SIZES_OF_MONEY = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -61,6 +61,8 @@ _BASES = {"hex": 16, "hexadecimal": 16, "oct": 8, "octal": 8, "bin": 2, "binary"
 
 def read_ratio(source: str) -> Form | None:
     """Read a ratio of numbers, `3:4` or `3 to 4`; it may also be a time of day."""
+    if ":" not in source and "to" not in source:
+        return None
     source = _ODDS.sub("", _TO.sub(":", source))
     if ":" not in source or len(source) > _LONGEST_RATIO:
         return None
@@ -103,7 +105,7 @@ def read_date(source: str) -> Form | None:
     plain = TEXT.sub(r" \1 ", source).strip()
     if iso := _ISO_DATE.fullmatch(plain):
         return Words(f"{_MONTHS[int(iso['month']) - 1]} {int(iso['day'])} {iso['year']}")
-    if match := _MONTH_OF_YEAR.fullmatch(plain):
+    if plain[-4:].isdecimal() and (match := _MONTH_OF_YEAR.fullmatch(plain)):
         return Words(f"{match['month'][:3].casefold()} {match['year']}")
     for date in _DATES:
         if match := date.fullmatch(plain):
@@ -116,9 +118,9 @@ def read_sum(source: str) -> Form | None:
     if len(source) > _LONGEST_RATIO:
         return None
     plain = " ".join(TEXT.sub(r" \1 ", source).split())
-    if match := _INCHES.fullmatch(plain):
+    if plain.endswith('"') and (match := _INCHES.fullmatch(plain)):
         return read_quantity(rf"{match[1]}\text{{ inches}}")
-    if match := _DOLLARS_AND_CENTS.fullmatch(plain):
+    if plain.startswith("\\") and (match := _DOLLARS_AND_CENTS.fullmatch(plain)):
         plain = f"{match[1]} dollars {match[2]} cents"
     if match := _FEET_AND_INCHES.fullmatch(plain):
         plain = f"{match['feet']} ft {match['inches']} in"

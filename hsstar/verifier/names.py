@@ -49,7 +49,8 @@ _ALIKE = {
 _DENIAL = re.compile(
     r"\b(?:if|unless|when|where|for|than|not|no|never|\w+n['’]t|cannot|without|except|impossible|false|untrue|wrong"
     r"|incorrect|invalid|extraneous|let|try|(?:contradict|assum|suppos)\w*|(?:exclud|reject|discard|eliminat)\w*|nicht|keine?|nie|niemals|ohne|pas|jamais|sans"
-    r"|ne|не|нет|menos|moins|nunca|jamás|sin)\b|\bn['’]",
+    r"|ne|не|нет|menos|moins|nunca|jamás|sin)\b|\bn['’]"
+    r"|排除|舍去|舍弃|假设|假如|若|除|当|descart|verw[ei]rf|rejet|отбрас|исключ",
     re.IGNORECASE,
 )
 _CALL = re.compile(r"\\?[A-Za-z]+\(.*\)")

@@ -103,6 +103,7 @@ _MOST_WORDS_BEHIND = 2
 _DECIMAL_COMMA = re.compile(
     r"-?[0-9]+,(?=[0-9]*[1-9])(?:[0-9]{1,2}|[0-9]{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[^\W\d_]{1,20}|[€£$]))?"
 )
+_ANGLE = re.compile(r"m?\\angle\s?(?P<corners>[A-Z]|[A-Z]{3})")
 _DASHED_CHOICE = re.compile(r"(?P<letter>[A-J])-(?P<content>.+)", re.DOTALL)
 _SECOND_READINGS = (
     (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=]+\Z"), r"\1"),
@@ -183,6 +184,12 @@ def _read_long_number(source: str) -> Form | None:
     return Words(source) if len(source) > MOST_DIGITS and _ONLY_DIGITS.fullmatch(source) else None
 
 
+def _read_angle(source: str) -> Form | None:
+    r"""Read the name of an angle, which is no product of letters: `\angle ABC` is the one at B."""
+    angle = _ANGLE.fullmatch(source)
+    return Words(f"angle at {angle['corners'][len(angle['corners']) // 2]}") if angle else None
+
+
 def _read_choice(source: str) -> Form | None:
     if len(source) > _LONGEST_CHOICE:
         return None
@@ -252,6 +259,7 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _read_long_number,
     meaning_of,
     _recursive(read_spoken),
+    _read_angle,
     _read_choice,
     _read_note,
     measures.read_time,

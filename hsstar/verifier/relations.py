@@ -92,7 +92,7 @@ def read_equation(source: str, read: Reader) -> Form | None:
     if split(source, _ORDER)[1]:
         return Words(letters_of(source))
     first, last = sides[0], sides[-1]
-    if is_name(first) and says_words(first) and denies(first):
+    if is_name(first) and (says_words(first) or not first.isascii()) and denies(first):
         return Words(letters_of(source))
     if _COMPUTED.match(first) and not _COMPUTED.match(last):
         return _last_value(sides, signs, read)
@@ -120,11 +120,13 @@ def read_equation(source: str, read: Reader) -> Form | None:
 def _last_value(sides: list[str], signs: list[str], read: Reader) -> Form:
     """Return the value at the end of a chain; with the constant that it is only near, 22/7 of π, both."""
     last = read(sides[-1])
-    if not signs[-1].startswith(r"\approx") or has_variable(sides[-2]):
+    is_fraction = isinstance(last, Number) and last.exact and last.value.denominator > 1
+    if not (is_fraction or isinstance(last, Formula)) or has_variable(sides[-2]):
+        return last
+    if not signs[-1].startswith(r"\approx"):
         return last
     near = read_number(sides[-2]) or read(sides[-2])
-    is_rounded = isinstance(last, Number) and not last.exact
-    return last if is_rounded or not isinstance(near, Number | Formula) else Approximated(last, near)
+    return Approximated(last, near) if isinstance(near, Number | Formula) else last
 
 
 def _are_equations(sides: list[str]) -> bool:

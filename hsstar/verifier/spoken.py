@@ -17,6 +17,7 @@ _PARTS = r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|
 _DIGIT = r"one|two|three|four|five|six|seven|eight|nine"
 _SMALL = rf"an?|{_DIGIT}"
 _SCALE = "|".join(SCALES)
+_LENGTH = "(?:centi|milli|kilo|[ckm])?(?:met|m(?![A-Za-z])|feet|foot|ft|inch|yard|mile|unit)"
 _NUMBER_WORDS = rf"(?:{_DIGIT}|ten|eleven|twelve|twenty|half)(?: and (?:a half|a quarter|three quarters))?"
 _RESULTS = {"sum": "+", "difference": "-", "product": r"\cdot ", "quotient": "/"}
 _BOUNDS = {
@@ -65,7 +66,7 @@ def _all_but(match: re.Match[str]) -> str:
 
 def _scaled_words(match: re.Match[str]) -> str:
     """Return `two dozen` or `two and a half million` as one number."""
-    count = number_in_words(match["count"])
+    count = None if match["scale"].casefold() == "hundred" else number_in_words(match["count"])
     value = None if count is None else count * SCALES[match["scale"].casefold()]
     return str(value) if value is not None and value.denominator == 1 else match[0]
 
@@ -128,7 +129,7 @@ _PHRASES: tuple[tuple[str, _Replacement], ...] = (
     (r"(?P<top>\d+) choose (\d+)", r"\\binom{\g<top>}{\2}"),
     (rf"(?:the )?square root of ({_OPERAND})", r"\\sqrt{\1}"),
     (rf"(?:the )?cube root of ({_OPERAND})", r"\\sqrt[3]{\1}"),
-    (rf"(?P<base>{_OPERAND}) ?squared(?![A-Za-z])", r"\g<base>^{2}"),
+    (rf"(?P<base>{_OPERAND}) ?squared(?![A-Za-z])(?! {_LENGTH})", r"\g<base>^{2}"),
     (rf"(?P<base>{_OPERAND}) ?cubed(?![A-Za-z])", r"\g<base>^{3}"),
     (rf"(?P<base>{_OPERAND}) factorial(?![A-Za-z])", r"\g<base>!"),
     (
@@ -143,6 +144,7 @@ _SPOKEN = tuple(
     (re.compile(rf"(?<![A-Za-z\\]){pattern}".replace(" ", " ?"), re.IGNORECASE), replacement)
     for pattern, replacement in _PHRASES
 )
+_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2}")
 _QUICK = re.compile(
     rf"(?<![A-Za-z\\])(?:{_SCALE}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"
     r"|squared|cubed|factorial|raised|to the|(?:with )?(?:a )?remainder|point|double|twice|triple|thrice"
@@ -155,7 +157,7 @@ _QUICK = re.compile(
 
 def read_spoken(source: str, read: Reader) -> Form | None:
     """Read a text whose words are operations, scales or parts as the formula or number that they say."""
-    if len(source) > _LONGEST or not _QUICK.search(source):
+    if len(source) > _LONGEST or not (_WORD.search(source) and _QUICK.search(source)):
         return None
     plain = spoken = " ".join(TEXT.sub(r" \1 ", source).split())
     for pattern, replacement in _SPOKEN:

@@ -186,6 +186,9 @@ def _read_known(source: str) -> Unit | None:
         position = token.end()
         word = token[0].strip().removeprefix("\\").replace(" ", "") if token[0] != r"\cdot" else "*"
         if token[1] is not None or word in _SUFFIXES:
+            if last is None and token[1] is None:
+                prefix = _SUFFIXES[word]  # 5 squared meters
+                continue
             if last is None:
                 return None
             power = int(token[1]) if token[1] is not None else _SUFFIXES[word]

@@ -57,7 +57,7 @@ _POLITE_END = re.compile(
 _SENTENCE_BEFORE_FORMULA = re.compile(r"\d|\n|[.;!?]\s|[。，]")
 _AMOUNT_THEN_WORDS = re.compile(
     r"([-+]?[$€£]?\s?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?)(?P<space>\s+)"
-    r"(?!(?:sqrt|pi|and|or|plus|minus|times|over|mod|sin|cos|tan|log|ln|exp|[ap]\.?m)\b)[A-Za-z]{2,}"
+    r"(?!(?:sqrt|pi|and|or|oder|ou|o|und|y|et|plus|minus|times|over|mod|sin|cos|tan|log|ln|exp|[ap]\.?m)\b)[A-Za-z]{2,}"
 )
 _ANSWER_LINE = re.compile(
     r"^[\W_]{0,8}(?:final\s+|correct\s+)?answer\W{0,4}?:[\s*_]{0,6}"
@@ -111,7 +111,8 @@ _AMENDED = re.compile(  # 5, no wait, 7
 )
 _MEASURE = re.compile(
     r"(?:[kcmn]?m|[km]?g|ft|in|lbs?|oz|s|min|h|hours?|minutes?|seconds?|days?|weeks?|months?|years?"
-    r"|(?:centi|milli|kilo)?(?:met(?:er|re)s?|grams?)|inch(?:es)?|feet|foot|yards?|miles?|pounds?|cents?)"
+    r"|(?:centi|milli|kilo)?(?:met(?:er|re)s?|grams?)|inch(?:es)?|feet|foot|yards?|miles?|pounds?|cents?"
+    r"|(?:[ZzCcKk][eé]nti|[Mm]illi|[Kk]il[oó])?(?:[Mm]eter|metros?|mètres?)|[Ss]tunden?|[Mm]inuten?|horas?|heures?)"
     r"(?:\^?\{?[23]\}?|[²³])?\.?\Z"
 )
 _AROUND = " \t*_`\"“”'"

@@ -47,7 +47,7 @@ _FOREIGN = (
 _COUNTERS = "[个個人名位只张本条次种岁天元円枚回通개명권번장대마리]"
 _CHANGES = (
     rf"(?<![^\W\d_])(?:(?:{'|'.join(SCALES)})s?|{_PARTS}|{_OPERATIONS}|{_BOUNDS}|{_DENIALS}|{_FOREIGN})\b"
-    rf"|[万亿億千百兆]|(?:{_COUNTERS})?\s?(?:以上|以下|以内|未満|未满|より|多|ではな|ではありま|じゃな|[是为]?(?:不对|不對|错|不正确))"
+    rf"|[万亿億千百兆]|(?:{_COUNTERS})?\s?(?:以上|以下|以内|未満|未满|より|多|ではな|ではありま|じゃな|[是为]?(?:不对|不對|错|不正确)|(?:时|は|を)?\s?(?:不成立|不适|不適|不符|舍去|以外))"
     rf"|(?:{_COUNTERS})?\s?(?:이상|이하|미만|초과|보다|[이가]\s?아니|[이가]\s?아닙)"
 )
 CHANGES_NUMBER = re.compile(_CHANGES, re.IGNORECASE)
@@ -70,6 +70,8 @@ _EXCLUDES = (
     r"impossible\s+(?:to\s+\w+|that)|(?:false|untrue|wrong|incorrect)\s+that|no\s+\w+\s+(?:with|for|when|where)"
     r"|differs?\s+from|different\s+from|unequal\s+to|rul(?:es?|ed|ing)\s+out|none\s+of\s+(?:them|these|which)"
     r"|contradict(?:s|ing)?|assum(?:es?|ing)|suppos(?:e|ing)|let|try(?:ing)?|consider"
+    r"|no\s+puede\s+ser|ne\s+peut\s+pas\s+être|не\s+может\s+быть(?:\s+рав\w+)?|descartamos|verwerfen|rejet(?:te|ons)"
+    r"|отбрасываем|исключаем"
     r"|(?:exclud|eliminat)(?:es?|ed|ing)|(?:reject|discard)(?:s|ed|ing)?"
 )
 _RELATES = (
@@ -79,12 +81,10 @@ _RELATES = (
     r"|(?:all\s+)?(?:the\s+)?real\s+numbers\s+except(?:\s+for)?"
 )
 _OTHER_LANGUAGES = (
-    r"(?:不是|不可能[是为]|不会是|不等于|不为|并非|至少|至多|最多|最少|不超过|不少于|不多于|不大于|不小于|不到|不足|超过|大于|小于|多于|少于"
+    r"(?:排除|舍去|舍弃|假设|假如|若|除了?|当|不是|不可能[是为]|不会是|不等于|不为|并非|至少|至多|最多|最少|不超过|不少于|不多于|不大于|不小于|不到|不足|超过|大于|小于|多于|少于"
     r"|不选|排除|少なくとも|多くとも|최소|최대|적어도|많아야)(?:等于|有|是|为|需要|要)?|아니라?"
 )
-_LABEL = (
-    r"\b(?:step|equation|eq\.|figure|theorem|lemma|method|problem|question|section|chapter|page)\s?[#(]?\s?\Z"
-)
+_LABEL = r"\b(?:step|figure|theorem|lemma|method|problem|question|section|chapter)\s?[#(]?\s?\Z"
 _CHANGED_BEFORE = re.compile(
     rf"{_LABEL}|(?:{_OTHER_LANGUAGES}|\b(?:{_CANNOT}|{_EXCLUDES}|{_RELATES}"
     r"|minus|negative|not|never|at\s+(?:most|least)|over|under"
@@ -100,8 +100,13 @@ _CHANGED_BEFORE = re.compile(
 """Words before a number that change what it says, at the end of the text before it."""
 
 _LONGEST_BEFORE = 60
+_BETWEEN = ' \t\n$*"('
 
 
 def changed_before(text: str, start: int, end: int) -> re.Match[str] | None:
     """Return the words at the end of a part of a text that change the number behind it."""
-    return _CHANGED_BEFORE.search(text, max(start, end - _LONGEST_BEFORE), end)
+    start = max(start, end - _LONGEST_BEFORE)
+    words_end = len(text[start:end].rstrip(_BETWEEN))
+    if not (words_end and (text[start + words_end - 1].isalpha() or text[start + words_end - 1] == "#")):
+        return None
+    return _CHANGED_BEFORE.search(text, start, end)

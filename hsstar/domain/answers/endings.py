@@ -75,10 +75,11 @@ _VERDICT = re.compile(  # There is no solution. The series diverges. Yes, it is.
     re.IGNORECASE,
 )
 _NOT_OTHERS = re.compile(
-    r"(?P<value>(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s[a-z]+){0,2},?\s(?:and\s)?not\s\Z"
+    r"(?P<value>(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s[a-z]{2,}s)?,\s(?:and\s)?not\s\Z"
 )
 _JOINED_BY_WORD = re.compile(r"\s(?:and|or|und|y|et|и)\s")
 _REASON = re.compile(r"(?<=\S)\s?\((?:since|because|as)\s[^()]{1,80}\)[.\s]*\Z")
+_THEREFORE = re.compile(r"\A(?:因此|所以|于是|从而|综上|则|即)[，,、:：]?\s?(?=[$\\])")
 _QUESTION = re.compile(r"[$*]?\s?[?？]")
 _LEADING_EQUALS = re.compile(r"\A(?:=\s?)+")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -157,7 +158,8 @@ def _last_line(text: str) -> str | None:
 
 def _bare(line: str) -> str | None:
     """Return a line without emphasis and signs of formulas if it is mathematics alone, or a choice."""
-    text = strip_math_delimiters(_EMPHASIS.sub("", line).strip(_AROUND).rstrip(".,;"))
+    text = _THEREFORE.sub("", _EMPHASIS.sub("", line).strip(_AROUND).rstrip(".,;。"))
+    text = strip_math_delimiters(text)
     if len(text) > _LONGEST_BARE or text.count("$") % 2:
         return None
     if _CHOICE.fullmatch(text):
