@@ -8,6 +8,7 @@ import itertools
 import json
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main(file: Path) -> None:
         sys.stdin.read()
 
 
-def longest(known: Any, text: str) -> str:
+def longest(known: Iterable[str], text: str) -> str:
     """The longest of the known texts that a text holds."""
     return max((one for one in known if one in text), key=len)
 

@@ -175,5 +175,6 @@ def test_each_kind_judges_what_workers_have_sampled() -> None:
     assert details["The mouse."] == "VERDICT: incorrect"
     assert {job["state"] for job in jobs} == {"done"}
     assert len([job for job in jobs if job["kind"] == "verify"]) > len(KINDS)
-    accuracies = {each["benchmark"]: each["accuracy"] for each in json.loads(said)["benchmarks"]}
-    assert accuracies["exact"] == 0.5
+    [policy] = json.loads(said)["policies"]
+    accuracies = {each["benchmark"]: each["accuracy"] for each in policy["benchmarks"]}
+    assert (accuracies["exact"], accuracies["regex"]) == (1 / 2, 1 / 3)

@@ -26,7 +26,7 @@ def check(response: str, reference: str, problem: str) -> object:
         raise RuntimeError("another call has been here")
     seen.append(response)
     os.environ["CHANGED"] = "yes"
-    string.digits = ""
+    vars(string)["digits"] = ""
     print("noise " * 100_000)
     print("noise " * 100_000, file=sys.stderr)
     match hashlib.sha256(response.encode()).digest()[0] % 32:

@@ -80,9 +80,9 @@ def _inside_tag(tagged: MarkedAnswer, whole: bool) -> str:
     With `whole` it is all of any lines.
     """
     inside = extract_answer(tagged.text)
-    guessed = inside is None or inside.rule in GUESSED
-    is_all = inside is None or (guessed and (whole or "\n" not in tagged.text))
-    return tagged.text if is_all else inside.text
+    if inside is None or (inside.rule in GUESSED and (whole or "\n" not in tagged.text)):
+        return tagged.text
+    return inside.text
 
 
 def _announced(answer: Announcement) -> ExtractedAnswer:
