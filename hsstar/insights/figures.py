@@ -1,6 +1,7 @@
 """The pictures of a run as values: flow, distributions, ledger, training curves, jobs."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsstar.store.database import Database
@@ -55,6 +56,25 @@ def budget_ledger(database: Database, run: Run, iteration: int) -> list[LedgerEn
     """Return what the budget of an iteration went to."""
     with database.begin() as connection:
         return figures.ledger(connection, run.id, iteration)
+
+
+@dataclass(frozen=True, slots=True)
+class SidesOfPairs:
+    """The mean tokens of the two sides of the pairs of an iteration; None without pairs."""
+
+    policy: int
+    chosen: float | None
+    rejected: float | None
+
+
+def sides_of_pairs(ledger: Sequence[LedgerEntry], iteration: int) -> SidesOfPairs:
+    """Return how long chosen and rejected responses of an iteration are, from its ledger."""
+    chosen, rejected = sum(row.chosen for row in ledger), sum(row.rejected for row in ledger)
+    return SidesOfPairs(
+        iteration,
+        sum(row.tokens_chosen for row in ledger) / chosen if chosen else None,
+        sum(row.tokens_rejected for row in ledger) / rejected if rejected else None,
+    )
 
 
 def training_curves(database: Database, run: Run) -> list[TrainingStep]:

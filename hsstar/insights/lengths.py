@@ -1,6 +1,7 @@
 """How long the responses of policies are, and whether training changes that."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Protocol
 
 from hsstar.store import runs
 from hsstar.store.database import Database
@@ -42,7 +43,23 @@ def drift_warnings(rounds: Iterable[RoundProgress]) -> list[str]:
     ]
 
 
-def pair_warnings(policies: Sequence[PolicyLengths]) -> list[str]:
+class PairLengths(Protocol):
+    """How long the two sides of the pairs of an iteration are, in tokens; None without pairs."""
+
+    @property
+    def policy(self) -> int:
+        """The iteration, which is t of the policy M_t that drew them."""
+
+    @property
+    def chosen(self) -> float | None:
+        """Mean of the chosen responses."""
+
+    @property
+    def rejected(self) -> float | None:
+        """Mean of the rejected responses."""
+
+
+def pair_warnings(policies: Iterable[PairLengths]) -> list[str]:
     """Warn of iterations whose chosen responses differ in length from the rejected ones."""
     return [
         f"iteration {row.policy}: chosen responses have {row.chosen:.0f} tokens, rejected ones "

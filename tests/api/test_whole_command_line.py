@@ -196,9 +196,7 @@ def test_what_needs_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shown = hsstar.prompt("builtin:demo", "1+1=?")
     assert "1+1=?" in shown.text
     assert shown.tokens > 0
-    assert shown.text == hsstar.prompt_templates()[checked["policy"]["prompt"]["template"]].replace(
-        "{problem}", "1+1=?"
-    )
+    assert shown.text == hsstar.prompt_templates()[checked["policy"]["prompt"]].replace("{problem}", "1+1=?")
 
 
 def test_the_prompts_of_a_dataset_are_shown_with_their_lengths(cli: CommandLine, db: hsstar.Client) -> None:

@@ -93,3 +93,4 @@ def test_each_problem_is_in_a_bucket_of_its_level_and_of_its_pairs(connection: C
     assert counted(figures.problem_distributions(connection, run.id, 1)) == Counter()
     (entry,) = figures.ledger(connection, run.id, 0)
     assert (entry.samples, entry.correct, entry.in_a_pair) == (10, 7, 6)
+    assert (entry.chosen, entry.tokens_chosen) == (entry.rejected, entry.tokens_rejected) == (3, 30)

@@ -51,30 +51,24 @@ def sample_distributions(connection: Connection, run_id: int, iteration: int | N
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """Samples that an iteration drew for the same reason."""
+    """Samples that an iteration drew for the same reason; of those in pairs also the tokens of each side."""
 
     wave: int | None  # None: pre-samples
     samples: int
     correct: int
     in_a_pair: int
     gain: float | None  # mean of what the policy's table promised of one
+    chosen: int
+    tokens_chosen: int
+    rejected: int
+    tokens_rejected: int
 
 
 def ledger(connection: Connection, run_id: int, iteration: int) -> list[LedgerEntry]:
     """Return what the budget of an iteration went to: pre-samples first, then the waves."""
-    rows = connection.execute(
-        text("""
-            SELECT wave, count(*) AS samples, count(*) FILTER (WHERE verdict = 'correct') AS correct,
-                count(*) FILTER (WHERE in_a_pair) AS in_a_pair, avg(gain) AS gain
-            FROM budget_ledger WHERE iteration = :iteration AND run = (
-                SELECT runs.name FROM rounds JOIN runs ON runs.id = run_id
-                WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind = 'iteration' AND number = :iteration
-            )
-            GROUP BY wave ORDER BY wave NULLS FIRST
-        """),
-        {"run_id": run_id, "iteration": iteration},
+    return rows_of(
+        execute_file(connection, "ledger", {"run_id": run_id, "iteration": iteration}), LedgerEntry
     )
-    return rows_of(rows, LedgerEntry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from hsstar.insights.figures import (
     job_counts,
     level_flow,
     load_distributions,
+    sides_of_pairs,
     training_curves,
 )
 from hsstar.insights.iterations import IterationSummary, fault_lines, load_iterations
-from hsstar.insights.lengths import drift_warnings, load_lengths, pair_warnings
+from hsstar.insights.lengths import drift_warnings, pair_warnings
 from hsstar.insights.models import Descendant, find_lineage, rounding_warnings
 from hsstar.insights.progress import exclusions, run_progress, waiting_reasons
 from hsstar.insights.run_list import find_card
@@ -144,14 +145,15 @@ def _figure_values(database: Database, run: Run, chosen: IterationSummary | None
     if chosen is None:
         return {"histograms": {}, "ledger": [], "curves": {}, "pair_warnings": []}
     distributions = load_distributions(database, run, chosen.iteration)
+    ledger = budget_ledger(database, run, chosen.iteration)
     return {
         "histograms": {
             name: (_histogram(name, figure), figure.upper) for name, figure in distributions.items()
         },
         "thresholds": [(run.recipe.difficulty.tau_low, "τ_l"), (run.recipe.difficulty.tau_high, "τ_h")],
-        "ledger": budget_ledger(database, run, chosen.iteration),
+        "ledger": ledger,
         "curves": _curves(database, run),
-        "pair_warnings": pair_warnings(load_lengths(database, run.name)),
+        "pair_warnings": pair_warnings([sides_of_pairs(ledger, chosen.iteration)]),
     }
 
 

@@ -1,19 +1,6 @@
 -- A row per sample of an iteration: why it was drawn. A sample of a wave was the best that the budget could buy then.
 CREATE VIEW budget_ledger AS
 WITH
-given AS (
-    SELECT
-        round_id,
-        problem_id,
-        wave,
-        correct,
-        incorrect,
-        drawn,
-        samples,
-        pre_samples + sum(samples) OVER (PARTITION BY round_id, problem_id ORDER BY wave) - samples AS first_slot
-    FROM allocations
-    JOIN iterations USING (round_id)
-),
 worth AS (
     SELECT
         round_id,
@@ -25,6 +12,29 @@ worth AS (
         entry -> 4 AS gains
     FROM allocation_waves
     CROSS JOIN LATERAL jsonb_array_elements(gains) AS entry
+),
+-- what a wave gave a problem, from which slot on, and what it expected of each; joined before there are samples
+given AS (
+    SELECT placed.*, worth.gains
+    FROM (
+        SELECT
+            round_id,
+            problem_id,
+            wave,
+            correct,
+            incorrect,
+            drawn,
+            samples,
+            pre_samples + sum(samples) OVER (PARTITION BY round_id, problem_id ORDER BY wave) - samples AS first_slot
+        FROM allocations
+        JOIN iterations USING (round_id)
+    ) AS placed
+    LEFT JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    LEFT JOIN worth
+        ON worth.round_id = placed.round_id AND worth.wave = placed.wave AND worth.correct = placed.correct
+        AND worth.incorrect = placed.incorrect AND worth.drawn = placed.drawn
+        AND worth.level = coalesce(labels.level, '')
+    WHERE placed.samples > 0
 )
 SELECT
     runs.name AS run,
@@ -36,20 +46,17 @@ SELECT
     given.correct AS correct_before,
     given.incorrect AS incorrect_before,
     samples.slot - given.first_slot AS place,
-    CAST(worth.gains ->> CAST(samples.slot - given.first_slot AS integer) AS double precision) AS gain,
+    CAST(given.gains ->> CAST(samples.slot - given.first_slot AS integer) AS double precision) AS gain,
     samples.verdict,
     -- each a hash table where many samples are asked for, a look into the index where few are
     EXISTS (SELECT FROM preference_pairs AS pairs WHERE pairs.chosen_sample_id = samples.id)
-    OR EXISTS (SELECT FROM preference_pairs AS pairs WHERE pairs.rejected_sample_id = samples.id) AS in_a_pair
+    OR EXISTS (SELECT FROM preference_pairs AS pairs WHERE pairs.rejected_sample_id = samples.id) AS in_a_pair,
+    samples.id AS sample_id,
+    samples.tokens
 FROM samples
 JOIN rounds ON rounds.id = samples.round_id
 JOIN runs ON runs.id = rounds.run_id
 JOIN iterations ON iterations.round_id = samples.round_id
-LEFT JOIN difficulty_labels AS labels
-    ON labels.round_id = samples.round_id AND labels.problem_id = samples.problem_id
 LEFT JOIN given
     ON given.round_id = samples.round_id AND given.problem_id = samples.problem_id
-    AND samples.slot >= given.first_slot AND samples.slot < given.first_slot + given.samples
-LEFT JOIN worth
-    ON worth.round_id = given.round_id AND worth.wave = given.wave AND worth.correct = given.correct
-    AND worth.incorrect = given.incorrect AND worth.drawn = given.drawn AND worth.level = coalesce(labels.level, '');
+    AND samples.slot >= given.first_slot AND samples.slot < given.first_slot + given.samples;
