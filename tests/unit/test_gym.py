@@ -54,8 +54,9 @@ import json
 import sys
 from hsstar.data.gym_problems import make_rows
 size, *tasks = sys.argv[1:]
+lines, sys.stdout = sys.stdout, sys.stderr  # some tasks print
 made = [[row for _, row in make_rows(f"gym:{task}?size={size}&seed=5")] for task in tasks]
-print(json.dumps(made))
+print(json.dumps(made), file=lines)
 """
 HASHED = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")
 """Their problems depend on the order of sets."""
@@ -220,7 +221,12 @@ def test_the_gym_judges_answers_of_every_task_that_it_has() -> None:
         if (judgement.cause is Cause.CORRECT) != has_answer
     ]
     assert misjudged == []
-    assert {judgement.cause for judgement in wrong} <= {Cause.INCORRECT, Cause.CHECK_FAILED}
+    lenient = {
+        str(problem.source_id).partition("-")[0]
+        for problem, judgement in zip(problems, wrong, strict=True)
+        if judgement.cause not in (Cause.INCORRECT, Cause.CHECK_FAILED)
+    }
+    assert lenient == {"game_of_life_halting"}  # whose scorer takes all but True for False
 
 
 @pytest.mark.parametrize("task", COMPARABLE)
