@@ -122,7 +122,7 @@ def create_run(
     return get_run(connection, run_id)
 
 
-def _add_sources(connection: Connection, run_id: int, recipe: Recipe, model_ids: Sequence[int]) -> None:
+def _add_sources(connection: Connection, run_id: int, recipe: "Recipe", model_ids: Sequence[int]) -> None:
     for source, model_id in zip(recipe.sources, model_ids, strict=True):
         connection.execute(
             text("""
