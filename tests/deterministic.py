@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
@@ -100,8 +101,13 @@ class ReadingRewardModel:
 
 
 def mark(policy: Path, settings: TrainingSettings, rows: Sequence[TrainingRow]) -> bytes:
-    """Return the last bytes of the weights that `MarkingTrainer` makes."""
-    return _digest(fingerprint(policy), settings, *rows)
+    """Return the last bytes of the weights that `MarkingTrainer` makes; a setting's default changes none."""
+    chosen = {
+        field.name: value
+        for field in fields(settings)
+        if (value := getattr(settings, field.name)) != field.default
+    }
+    return _digest(fingerprint(policy), chosen, *rows)
 
 
 UPDATES = tuple(

@@ -137,7 +137,7 @@ def test_samples_and_their_rewards_are_exported(finished: CommandLine) -> None:
     assert [(row["query"], row["resp"], row["min_reward"], row["reward"]) for row in lines] == stored != []
     assert [row["min_reward"] for row in lines] == [float(row["resp"].split()[1]) for row in lines]
     assert exported(finished, "rewards") == [
-        {name: row[name] for name in ("query", "resp", "reward", "correct")} for row in lines
+        {name: row[name] for name in ("query", "resp", "reward", "step_rewards", "correct")} for row in lines
     ]
 
 
