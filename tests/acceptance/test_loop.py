@@ -112,7 +112,7 @@ def test_judged_samples_leave_and_teach_without_pairs(finished: Home) -> None:
 @pytest.mark.heavy
 def test_a_teacher_draws_by_the_same_workers_and_is_learnt_from(finished: Home) -> None:
     """The second policy of `loop` teaches the first one."""
-    teacher = '{name = "teacher", model = "loop-M2", samples = 2}'
+    teacher = '{name = "teacher", model = "loop-M2", prompt = "bare", samples = 2}'
     change = ("--set", f"sources=[{teacher}]")
     finished.ok("runs", "fork", "loop", "--from", "1", "--name", "taught", *change)
     watched = finished.ok("iterate", "taught", "--watch")
