@@ -217,8 +217,8 @@ def main() -> None:
     with MathVerifier() as verifier:
         print(f"{describe_host()}\n- {verifier.version}\n")
     print(describe_cases(arguments.cases) + "\n", flush=True)
-    print(describe_references(arguments.benchmarks) + "\n", flush=True)
-    print(describe_responses(arguments.responses))
+    print(describe_responses(arguments.responses) + "\n", flush=True)
+    print(describe_references(arguments.benchmarks))
 
 
 if __name__ == "__main__":
