@@ -72,7 +72,7 @@ def import_samples(
         refuse_held(connection, run)
         refuse_without_problems(run)
         refuse_uncounted(run.recipe)
-        if (earlier := rounds.find_import(connection, run.id, digest)) is not None:
+        if (earlier := samples.find_import(connection, run.id, digest)) is not None:
             raise ConflictError(
                 f"{files.place}: these samples are those of iteration {earlier[0]} of {run.name!r} already "
                 f"(imported from {earlier[1]}); a run takes samples once"
@@ -87,7 +87,7 @@ def import_samples(
         ids = datasets.problem_ids(connection, dataset_id, keys)
         rounds.add_iterations(connection, run, [report.iteration])
         added = rounds.list_iterations(connection, run.id)[-1].round
-        rounds.note_import(connection, added.id, files.name, digest)
+        samples.note_import(connection, added.id, files.name, digest)
         rounds.assign_problems(connection, added.id, [ids[key] for key in keys], wanted)
         bad = [ids[key] for key, fine in zip(keys, readable, strict=True) if not fine]
         rounds.exclude(connection, added.id, dict.fromkeys(bad, "the reference answer cannot be read"))

@@ -41,16 +41,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         pending = samples.load_unverified(connection, job)
     with computing():
         verifier = worker.engines.verifier(context.recipe.verification.of_dataset(dataset))
-    requests = [
-        VerificationRequest(
-            reply_of(sample.response, context.recipe.policy.thinking),
-            sample.reference_answer,
-            sample.truncated,
-            problem=sample.statement,
-            source_id=sample.source_id,
-        )
-        for sample in pending
-    ]
+    requests = [_request(sample, context.recipe.policy.thinking) for sample in pending]
     with worker.span("read answers", samples=len(requests)), computing():
         pairs = verifier.prepare(requests)
     judged: dict[int, Judgement] = {}
@@ -94,6 +85,16 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     with worker.span("finish"):
         database.run(complete)
     return problem_ids
+
+
+def _request(sample: samples.StoredSample, thinking: str) -> VerificationRequest:
+    return VerificationRequest(
+        reply_of(sample.response, thinking),
+        sample.reference_answer,
+        sample.truncated,
+        problem=sample.statement,
+        source_id=sample.source_id,
+    )
 
 
 def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple[bytes, CheckResult]]:

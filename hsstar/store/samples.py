@@ -199,3 +199,23 @@ def remember_verdicts(connection: Connection, version: str, results: Mapping[byt
             "details": [_kept_detail(result.detail) for _, result in lasting],
         },
     )
+
+
+def note_import(connection: Connection, round_id: int, file: str, digest: str) -> None:
+    """Record the file whose samples an iteration begins with, and what names its content."""
+    connection.execute(
+        text("UPDATE iterations SET imported = :file, import_digest = :digest WHERE round_id = :id"),
+        {"id": round_id, "file": file, "digest": digest},
+    )
+
+
+def find_import(connection: Connection, run_id: int, digest: str) -> tuple[int, str] | None:
+    """Return number and file of an iteration of a run that began with these samples; a shared one counts."""
+    row = connection.execute(
+        text("""
+            SELECT number, imported FROM iterations JOIN rounds ON rounds.id = round_id
+            WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND import_digest = :digest
+        """),
+        {"run_id": run_id, "digest": digest},
+    ).first()
+    return None if row is None else (row.number, row.imported)
