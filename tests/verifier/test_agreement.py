@@ -52,7 +52,7 @@ def test_errors_are_counted_by_kind_and_shown(tmp_path: Path) -> None:
     done = compare("--cases", cases, "--benchmarks", problems.parent, "--responses", file)
     assert done.returncode == 0, done.stderr
     headings = re.findall("^## (.*)", done.stdout, re.MULTILINE)
-    assert headings == ["4 judged cases", "4 references of benchmarks", "2 responses of models"]
+    assert headings == ["4 judged cases", "2 responses of models", "4 references of benchmarks"]
     totals, kinds, *rest = tables(done.stdout)
     assert totals[0] == ["verifier", "wrong accepts", "wrong rejects", "no verdict", "errors"]
     assert totals[2] == ["hsstar", "1", "1", "1", "3"]
@@ -66,7 +66,7 @@ def test_errors_are_counted_by_kind_and_shown(tmp_path: Path) -> None:
         row for table in rest for row in table
     ]
     counted = [table[2:] for table in rest if table[0] == ["hsstar", "Math-Verify", "pairs"]]
-    itself, beside, responded = [{(ours, theirs): int(n) for ours, theirs, n in rows} for rows in counted]
+    responded, itself, beside = [{(ours, theirs): int(n) for ours, theirs, n in rows} for rows in counted]
     assert itself == {("correct", "correct"): 4}
     assert beside == {("incorrect", "incorrect"): 2, ("correct", "correct"): 1}
     assert responded == {("correct", "correct"): 1, ("incorrect", "incorrect"): 1}
