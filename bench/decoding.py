@@ -4,7 +4,8 @@
 
 The choice is timed on logits that fall with the rank by a power law, at temperature 0.7 and top_p 0.95,
 beside the plain way that sorts the whole vocabulary. A decoding step is that of a Llama of 135 million random
-weights, greedy, behind a prompt of 128 tokens. Times are processor times; set OMP_NUM_THREADS=1.
+weights, greedy, behind a prompt of 128 tokens. Where vLLM for a CPU is installed, its cut of a nucleus is
+timed beside ours, which takes its place. Times are processor times; set OMP_NUM_THREADS=1.
 
 Passes through the model are counted, not timed: a tiny model draws rows whose limits are the lengths in FILE,
 one a line; without a file 256 lengths from a lognormal distribution with median 120 and sigma 0.6.
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,24 @@ def choice_times(rows: int, vocabulary: int, runs: int) -> dict[str, list[float]
     return {name: [milliseconds(way) for _ in range(runs)] for name, way in ways.items()}
 
 
+@torch.inference_mode()
+def cut_times(rows: int, vocabulary: int, runs: int) -> dict[str, list[float]]:
+    """Return the milliseconds in which vLLM's way on a CPU and ours find the tokens that may be drawn."""
+    from hsstar.engines.vllm.nucleus import apply_top_k_top_p
+    from hsstar.engines.vllm.process import topk_topp_sampler
+
+    temperature, top_p = SETTINGS
+    logits = peaked(rows, vocabulary, torch.Generator().manual_seed(0)) / temperature
+    masses = torch.full((rows,), top_p)
+    ways = {"vLLM's cut": topk_topp_sampler.apply_top_k_top_p_pytorch, "ours in vLLM": apply_top_k_top_p}
+    first, second = (way(logits.clone(), None, masses) for way in ways.values())
+    assert torch.equal(first, second)
+    return {
+        name: [milliseconds(partial(way, logits.clone(), None, masses)) for _ in range(runs)]
+        for name, way in ways.items()
+    }
+
+
 def step_times(rows: int, runs: int) -> list[float]:
     """Return the milliseconds of decoding steps of a model of 135 million weights."""
     model = llama(49_152, hidden=576, layers=30, heads=9, kv_heads=3, inner=1_536)
@@ -120,6 +140,9 @@ def main() -> None:
             goal = target if name == "choose_tokens" else ""
             lines.append([f"{name}, {vocabulary:,} ids", *median_and_range(times, ".1f"), goal])
             share[name, vocabulary] = statistics.median(times)
+        cuts = cut_times(arguments.rows, vocabulary, arguments.runs) if find_spec("vllm") else {}
+        for name, times in cuts.items():
+            lines.append([f"{name}, {vocabulary:,} ids", *median_and_range(times, ".1f"), ""])
     steps = step_times(arguments.rows, arguments.runs)
     lines.append(["step of a model of 135 M, 49,152 ids, greedy", *median_and_range(steps, ".1f"), ""])
     print(table(["milliseconds", *MEDIAN_HEADING, "target"], lines) + "\n")

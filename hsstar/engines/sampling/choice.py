@@ -11,7 +11,7 @@ _PREFIX_GROWTH = 32
 """How many times more are looked at where its nucleus does not end among them."""
 _STRIDES = 16
 """Parts of a vocabulary whose tokens compete for the most probable ones."""
-_CHUNK = 2**19
+CHUNK = 2**19
 """Logits that a CPU looks at together, so that what is computed of them stays in its cache."""
 
 
@@ -41,7 +41,7 @@ def choose_tokens(
         return logits.argmax(-1)
     rows = len(logits)
     if logits.device.type == "cpu":
-        rows = max(1, _CHUNK // logits.shape[-1])
+        rows = max(1, CHUNK // logits.shape[-1])
     chunks = zip(*(torch.split(part, rows) for part in (logits, seeds, positions)), strict=True)
     return torch.cat([_choose(temperature, top_p, top_k, min_p, *chunk) for chunk in chunks])
 
@@ -92,6 +92,22 @@ def _choose_in_nucleus(
     return chosen
 
 
+def least_in_nucleus(probabilities: Tensor, top_p: Tensor, prefix: int = _PREFIX) -> Tensor:
+    """Return the smallest probability in the nucleus of each row, (rows, 1).
+
+    `probabilities` are float32, (rows, vocabulary), and the masses `top_p` (rows, 1).
+    """
+    if 4 * prefix > probabilities.shape[-1]:
+        return _smallest(probabilities.sort(-1, descending=True).values, top_p)
+    ordered, _ = _most_probable(probabilities, prefix)
+    smallest = _smallest(ordered, top_p)
+    undecided = ~(ordered[:, -1:] < smallest)[:, 0]
+    if undecided.any():
+        rows = probabilities[undecided], top_p[undecided]
+        smallest[undecided] = least_in_nucleus(*rows, prefix * _PREFIX_GROWTH)
+    return smallest
+
+
 def _most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return what `topk` does, but for which of equally probable tokens come last; half the time of it.
 
@@ -111,7 +127,7 @@ def _most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return ordered, candidates.gather(-1, places)
 
 
-def _smallest(ordered: Tensor, top_p: float) -> Tensor:
+def _smallest(ordered: Tensor, top_p: float | Tensor) -> Tensor:
     """Return the smallest probability of the nucleus, (rows, 1), from descending ones, (rows, tokens).
 
     Summed in float64, the first tokens have the sums that they have in the whole row, on every device. The

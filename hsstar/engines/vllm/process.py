@@ -34,6 +34,9 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine import core  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
+from vllm.v1.sample.ops import topk_topp_sampler  # noqa: E402
+
+from hsstar.engines.vllm.nucleus import apply_top_k_top_p  # noqa: E402
 
 __all__ = [
     "LLMEngine",
@@ -91,3 +94,5 @@ def _free_memory() -> None:
 
 
 core.cleanup_dist_env_and_memory = _free_memory
+if current_platform.is_cpu():
+    topk_topp_sampler.apply_top_k_top_p = apply_top_k_top_p
