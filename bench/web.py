@@ -2,10 +2,10 @@
 
     python -m bench.web [--samples 1000000] [--runs 9]
 
-A fresh Postgres with the settings of `hsstar up` has one iteration with 8 samples a problem, labels and
-pairs, and a problem with 64 samples. The server is a process of its own, asked as a browser asks; the first
-page counts from the start of that process. The text that is searched is in one statement of all. Its memory
-is what it has after everything here.
+A fresh Postgres with the settings of `hsstar up` has one iteration with 8 samples a problem, labels, a wave
+of re-sampling and pairs, and a problem with 64 samples. The server is a process of its own, asked as a
+browser asks; the first page counts from the start of that process. The text that is searched is in one
+statement of all. Its memory is what it has after everything here.
 """
 
 import statistics
@@ -33,6 +33,7 @@ from hsstar.store import method, stored_outcomes
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
+from tests.store.factory import allot_budget
 
 SLOTS, MANY = 8, 64
 PAGES = {
@@ -79,6 +80,7 @@ def complete(database: Database, run: Run, iteration: Round) -> dict[str, int]:
         connection.execute(text(THE_MANY), values)
         connection.execute(text(THEIR_TEXTS), values)
         method.label_problems(connection, run, iteration, ids)
+        allot_budget(connection, run, iteration, at_once=10_000)
         method.build_pairs(connection, run, iteration)
         stored_outcomes.write(connection, iteration.id)
         stored_outcomes.use(connection, iteration.id, stored=True)

@@ -317,6 +317,22 @@ def refresh_statistics(connection: Connection, tables: str) -> None:
     connection.execute(text(f"ANALYZE {tables}"))
 
 
+def analyse_rounds(connection: Connection) -> None:
+    """Analyse a round that got its problems, and the small tables around it.
+
+    Autovacuum never looks at tables of less than fifty rows. Without statistics they count for hundreds of
+    rows: a round seems a small part of its samples, and each join to a round many rows instead of one.
+    Tables that another transaction analyses are left to it.
+    """
+    connection.execute(
+        text("""
+            ANALYZE (SKIP_LOCKED)
+                allocation_waves, evaluations, iterations, jobs, models, round_problems, rounds, run_rewards,
+                run_sources, runs, sample_counts, source_rounds, step_rounds, training_runs, workers
+        """)
+    )
+
+
 def lock_run(connection: Connection, run_id: int) -> None:
     """Lock a run against other transactions that advance it, until the end of this transaction."""
     connection.execute(

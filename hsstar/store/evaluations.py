@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
 from hsstar.store import datasets, stored_outcomes
-from hsstar.store.database import execute_file, exists, refresh_statistics, row_of, rows_of
+from hsstar.store.database import analyse_rounds, execute_file, exists, row_of, rows_of
 from hsstar.store.rounds import Round, add_round, assign_slice
 from hsstar.store.runs import Run, look_again
 
@@ -128,7 +128,7 @@ def assign_all_problems(
             "unreadable": UNREADABLE,
         },
     )
-    refresh_statistics(connection, "round_problems")
+    analyse_rounds(connection)
 
 
 def fit_to_responses(connection: Connection, round_id: int, counts: Mapping[int, int]) -> list[int]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.domain.problems import Repeat
-from hsstar.store.database import execute_file, exists, refresh_statistics, row_of
+from hsstar.store.database import analyse_rounds, execute_file, exists, row_of
 from hsstar.store.runs import Run, look_again
 
 RoundKind = Literal["iteration", "evaluation", "steps", "source"]
@@ -279,7 +279,7 @@ def assign_slice(
             "repeat": repeat,
         },
     )
-    refresh_statistics(connection, "round_problems")
+    analyse_rounds(connection)
     return result.rowcount
 
 
@@ -331,7 +331,7 @@ def assign_problems(
         """),
         {"round_id": round_id, "ids": list(problem_ids), "allotment": allotment},
     )
-    refresh_statistics(connection, "round_problems")
+    analyse_rounds(connection)
 
 
 def has_problems(connection: Connection, round_id: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.recipe.source import SourceSection
-from hsstar.store.database import exists, refresh_statistics, rows_of
+from hsstar.store.database import analyse_rounds, exists, rows_of
 from hsstar.store.rounds import Round, add_round
 from hsstar.store.runs import Run, look_again
 
@@ -61,7 +61,7 @@ def _add(connection: Connection, run: Run, iteration: Round, source: SourceSecti
             "levels": [level.value for level in source.levels],
         },
     )
-    refresh_statistics(connection, "round_problems")
+    analyse_rounds(connection)
 
 
 def find_section(connection: Connection, run: Run, of: Round) -> SourceSection | None:

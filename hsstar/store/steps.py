@@ -11,7 +11,7 @@ from itertools import groupby
 from sqlalchemy import Connection, text
 
 from hsstar.domain.step_labels import first_with_prefix
-from hsstar.store.database import execute_file, refresh_statistics, row_of, rows_of
+from hsstar.store.database import analyse_rounds, execute_file, refresh_statistics, row_of, rows_of
 from hsstar.store.rounds import Round, add_round
 
 
@@ -117,7 +117,8 @@ def _add_prefixes(
             "characters": [characters for _, _, _, characters in rows],
         },
     )
-    refresh_statistics(connection, "round_problems, step_prefixes")
+    analyse_rounds(connection)
+    refresh_statistics(connection, "step_prefixes")
 
 
 def different_prefixes(

@@ -526,6 +526,9 @@ def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connect
     dataset_id = datasets.find_dataset(connection, TRAIN).id
     add_iteration(connection, run, ids[:3])
     assert select(connection, query, table="round_problems") == [(3,)]
+    counts = {"runs": 1, "rounds": 1, "iterations": 1, "evaluations": 0, "step_rounds": 0}
+    for table, rows in counts.items():  # without statistics they would count for hundreds
+        assert select(connection, query, table=table) == [(rows,)]
     second = add_iteration(connection, run, [], 1)
     rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
     assert select(connection, query, table="round_problems") == [(5,)]
