@@ -203,6 +203,10 @@ class ShareFigures(Protocol):
     """What the share of an iteration that is done follows from."""
 
     @property
+    def drawn(self) -> int:
+        """Samples."""
+
+    @property
     def verified(self) -> int:
         """Samples with a cause."""
 
@@ -238,7 +242,8 @@ def _share(row: RoundProgress) -> float:
 
 
 def _sampled_share(figures: ShareFigures) -> float:
-    return figures.verified / figures.budget if figures.budget else 0.0
+    """Count a sample half when it is drawn, and whole when it is verified: a job's come all at once then."""
+    return (figures.drawn + figures.verified) / (2 * figures.budget) if figures.budget else 0.0
 
 
 def iteration_share(figures: ShareFigures) -> float:

@@ -24,8 +24,8 @@ QUIET = QueueState("sample", 1, 0, 0, workers=1, wakeups_due=0, next_attempt_sec
 FAILED = replace(QUIET, queued=0, failed=2, last_error="bad prompt")
 
 
-SAMPLED = replace(NOTHING, state="re_sampling", budget=800, verified=600)
-MEASURED = replace(NOTHING, kind="evaluation", budget=80, verified=20)
+SAMPLED = replace(NOTHING, state="re_sampling", budget=800, drawn=700, verified=500)
+MEASURED = replace(NOTHING, kind="evaluation", budget=80, drawn=30, verified=10)
 DONE = replace(NOTHING, state="done")
 
 
@@ -98,7 +98,7 @@ def test_every_reason_to_wait_says_what_to_do(queue: QueueState, expected: str) 
         ([], 1.0),
         ([NOTHING], 0.0),
         ([SAMPLED], 0.8 * 600 / 800),
-        ([replace(SAMPLED, verified=800, training_steps_done=1, training_steps=2)], 0.8 + 0.2 / 2),
+        ([replace(SAMPLED, drawn=800, verified=800, training_steps_done=1, training_steps=2)], 0.8 + 0.2 / 2),
         ([DONE], 1.0),
         ([DONE, SAMPLED], (1 + 0.6) / 2),
         ([MEASURED], 0.25),
@@ -115,8 +115,8 @@ def test_the_time_left_follows_from_the_pace_since_the_first_look(monkeypatch: p
     pace = Pace()
     assert pace.time_left([SAMPLED]) is None
     now = 130.0
-    assert pace.time_left([replace(SAMPLED, verified=605)]) is None  # half a percent says nothing
-    left = pace.time_left([replace(SAMPLED, verified=700)])
+    assert pace.time_left([replace(SAMPLED, drawn=705)]) is None  # half a percent says nothing
+    left = pace.time_left([replace(SAMPLED, drawn=750, verified=650)])
     assert left is not None
     assert (left.seconds, left.gained, left.measured_seconds) == pytest.approx((30 * 0.3 / 0.1, 0.1, 30))
     assert pace.time_left([replace(SAMPLED, state="done")]) is None

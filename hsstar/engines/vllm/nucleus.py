@@ -16,7 +16,8 @@ def apply_top_k_top_p(logits: Tensor, k: Tensor | None, p: Tensor | None) -> Ten
         logits = apply_top_k_only(logits, k)
     if p is not None:
         rows = max(1, CHUNK // logits.shape[-1])
-        for part, masses in zip(logits.split(rows), p[:, None].split(rows), strict=True):
+        parts = zip(torch.split(logits, rows), torch.split(p[:, None], rows), strict=True)
+        for part, masses in parts:
             probabilities = part.softmax(-1)
             smallest = least_in_nucleus(probabilities, masses).masked_fill(masses >= 1, 0.0)
             part.masked_fill_(probabilities < smallest, -torch.inf)

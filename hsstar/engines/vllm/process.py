@@ -47,6 +47,7 @@ __all__ = [
     "configure",
     "current_platform",
     "start_engine",
+    "topk_topp_sampler",
     "vllm",
 ]
 
