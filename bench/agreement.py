@@ -1,9 +1,10 @@
 """Compare the verdicts of hsstar and of Math-Verify: on cases with a person's verdict, references, responses.
 
-    python -m bench.agreement [--cases FILE] [--benchmarks FOLDER] [--responses FILE ...]
+    python -m bench.agreement [--cases FILE] [--benchmarks FOLDER] [--responses FILE ...] [--patience SECONDS]
 
 A line of the cases holds `kind`, `reference`, `answer` or `response`, and the right `verdict`. Each reference
 of the benchmarks is judged as an answer to itself, and to the next problem. The shortest examples are shown.
+Math-Verify has `--patience` by the clock for reading a text or comparing two; its own limit is 5 seconds.
 """
 
 import argparse
@@ -30,8 +31,8 @@ BENCHMARKS = SHARED / "data" / "benchmarks"
 RESPONSES = sorted((SHARED / "data" / "responses").glob("*.jsonl"))
 EXAMPLES = 6
 LONGEST_EXAMPLE = 60
-PATIENT_SECONDS = 60  # by the clock, so that a busy machine does not cut Math-Verify's work short
-PLAIN_SECONDS = 2.5 * PATIENT_SECONDS  # for reading both texts, and comparing them
+PATIENT_SECONDS = 60
+"""By the clock, for reading a text or comparing two: a busy machine does not cut Math-Verify's work short."""
 PLAIN_MEMORY = 4 << 30
 NAMES = ("hsstar", "Math-Verify")
 ERRORS = ("wrong accepts", "wrong rejects", "no verdict")
@@ -57,6 +58,9 @@ def math_verify_accepts(request: VerificationRequest, seconds: int = 5) -> bool:
 class PlainVerifier:
     """Math-Verify in a process, which is replaced when it hangs, grows or dies: that pair has no verdict."""
 
+    def __init__(self, patience: int = PATIENT_SECONDS) -> None:
+        self._patience = patience
+
     def __enter__(self) -> Self:
         self._start()
         return self
@@ -68,7 +72,7 @@ class PlainVerifier:
         """Return `correct`, `incorrect`, or None."""
         try:
             self._connection.send(request)
-            if self._connection.poll(PLAIN_SECONDS):
+            if self._connection.poll(2.5 * self._patience):
                 return "correct" if self._connection.recv() else "incorrect"
         except (EOFError, OSError):
             pass
@@ -79,20 +83,20 @@ class PlainVerifier:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_answer, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_answer, args=(theirs, self._patience), daemon=True)
         self._process.start()
         theirs.close()
 
 
-def _answer(requests: Connection) -> None:
+def _answer(requests: Connection, patience: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (PLAIN_MEMORY, PLAIN_MEMORY))
     while True:
-        requests.send(math_verify_accepts(requests.recv(), PATIENT_SECONDS))
+        requests.send(math_verify_accepts(requests.recv(), patience))
 
 
-def judge(requests: Sequence[VerificationRequest]) -> list[Judged]:
+def judge(requests: Sequence[VerificationRequest], patience: int) -> list[Judged]:
     """Ask both verifiers."""
-    with MathVerifier() as verifier, PlainVerifier() as plain:
+    with MathVerifier() as verifier, PlainVerifier(patience) as plain:
         ours = [judgement.verdict for judgement in verifier.verify(requests)]
         theirs = map(plain.verdict, requests)
         return [Judged(*rest) for rest in zip(requests, zip(ours, theirs, strict=True), strict=True)]
@@ -105,10 +109,10 @@ def error_of(verdict: str | None, right: str) -> str | None:
     return "no verdict" if verdict is None else "wrong accepts" if verdict == "correct" else "wrong rejects"
 
 
-def describe_cases(path: Path) -> str:
+def describe_cases(path: Path, patience: int) -> str:
     """Say what each verifier gets wrong in cases with a person's verdict, by kind and with examples."""
     rows = [row for _, row in read_json_lines(path)]
-    judged = judge([read_request(row) for row in rows])
+    judged = judge([read_request(row) for row in rows], patience)
     wrong: list[dict[str, list[tuple[str, Judged]]]] = [defaultdict(list) for _ in NAMES]
     for row, one in zip(rows, judged, strict=True):
         for errors, verdict in zip(wrong, one.verdicts, strict=True):
@@ -140,7 +144,7 @@ def _kind_rows(
             yield [kind, str(number), *(" + ".join(map(str, count)) for count in counts)]
 
 
-def describe_references(folder: Path) -> str:
+def describe_references(folder: Path, patience: int) -> str:
     """Say of which references each verifier accepts the same text, and which others as the same answer."""
     references = [
         problem.reference or "" for path in sorted(folder.glob("*.jsonl")) for problem in read_problems(path)
@@ -149,11 +153,11 @@ def describe_references(folder: Path) -> str:
     beside = [VerificationRequest(*pair, is_answer=True) for pair in pairwise(references)]
     parts = [f"## {len(references)} references of benchmarks"]
     for what, requests in (("beside itself", itself), ("beside the next one", beside)):
-        parts.append(_describe_agreement(f"each {what}", judge(requests)))
+        parts.append(_describe_agreement(f"each {what}", judge(requests, patience)))
     return "\n\n".join(parts)
 
 
-def describe_responses(paths: Sequence[Path]) -> str:
+def describe_responses(paths: Sequence[Path], patience: int) -> str:
     """Say where the verifiers agree on responses of models, and show where they do not."""
     requests = [
         VerificationRequest(response.text, row.problem.reference or "")
@@ -162,7 +166,7 @@ def describe_responses(paths: Sequence[Path]) -> str:
         for response in row.responses
     ]
     return f"## {len(requests)} responses of models\n\n" + _describe_agreement(
-        "each response", judge(requests)
+        "each response", judge(requests, patience)
     )
 
 
@@ -210,15 +214,19 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, default=CASES, metavar="FILE")
     parser.add_argument("--benchmarks", type=Path, default=BENCHMARKS, metavar="FOLDER")
     parser.add_argument("--responses", type=Path, nargs="*", default=RESPONSES, metavar="FILE")
+    parser.add_argument("--patience", type=int, default=PATIENT_SECONDS, metavar="SECONDS")
     arguments = parser.parse_args()
     for needed in (arguments.cases, arguments.benchmarks, *arguments.responses):
         if not needed.exists():
             sys.exit(f"nothing is compared: {needed} is not here")
     with MathVerifier() as verifier:
         print(f"{describe_host()}\n- {verifier.version}\n")
-    print(describe_cases(arguments.cases) + "\n", flush=True)
-    print(describe_responses(arguments.responses) + "\n", flush=True)
-    print(describe_references(arguments.benchmarks))
+    for describe, what in (
+        (describe_cases, arguments.cases),
+        (describe_responses, arguments.responses),
+        (describe_references, arguments.benchmarks),
+    ):
+        print(describe(what, arguments.patience) + "\n", flush=True)
 
 
 if __name__ == "__main__":
