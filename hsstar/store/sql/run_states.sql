@@ -16,3 +16,4 @@ LEFT JOIN rounds ON rounds.run_id = runs.id
 LEFT JOIN jobs ON jobs.round_id = rounds.id AND jobs.state <> 'done'
 WHERE runs.name = ANY (CAST(:names AS text[]))
 GROUP BY runs.id
+ORDER BY runs.id
