@@ -34,14 +34,7 @@ def _iteration_line(row: RoundProgress, state_before: str | None, *, held: bool)
     if row.state in (IterationState.PRE_SAMPLING, IterationState.RE_SAMPLING):
         parts.append(f"verified {row.verified}")
         parts += [f"scored {row.scored}"] if row.scored else []
-    if row.verified:
-        parts.append(f"correct {row.correct / row.verified:.0%}")
-    if row.cut:
-        parts.append(f"cut {row.cut / row.drawn:.0%}")
-    if row.no_answer:
-        parts.append(f"no answer {row.no_answer / row.verified:.0%}")
-    if row.mean_tokens:
-        parts.append(f"{row.mean_tokens:.0f} tokens each")
+    parts += _of_samples(row)
     if row.inlier + row.boundary + row.outlier:
         parts.append(f"inlier {row.inlier} · boundary {row.boundary} · outlier {row.outlier}")
     if row.pairs:
@@ -54,14 +47,21 @@ def _iteration_line(row: RoundProgress, state_before: str | None, *, held: bool)
     return f"{head}  " + ", ".join(parts + _trouble(row))
 
 
-def _source_line(row: RoundProgress) -> str:
-    parts = [f"samples {row.drawn}/{row.allotted}", f"verified {row.verified}"]
+def _of_samples(row: RoundProgress) -> list[str]:
+    parts = []
     if row.verified:
         parts.append(f"correct {row.correct / row.verified:.0%}")
     if row.cut:
         parts.append(f"cut {row.cut / row.drawn:.0%}")
+    if row.no_answer:
+        parts.append(f"no answer {row.no_answer / row.verified:.0%}")
     if row.mean_tokens:
         parts.append(f"{row.mean_tokens:.0f} tokens each")
+    return parts
+
+
+def _source_line(row: RoundProgress) -> str:
+    parts = [f"samples {row.drawn}/{row.allotted}", f"verified {row.verified}", *_of_samples(row)]
     return f"{round_name(row)}  {row.state:9}  {row.model}: " + ", ".join(parts + _trouble(row))
 
 

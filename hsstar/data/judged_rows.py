@@ -13,7 +13,6 @@ from typing import Any
 from hsstar.data.bad_rows import BadRows
 from hsstar.data.columns import Row, first_value, has, keys_of, listed, text_of
 from hsstar.data.conversations import Turn, alpaca_turns, answer_of, turns_of
-from hsstar.data.rows import naming
 from hsstar.data.training_rows import (
     CUT,
     CUT_EXAMPLE,
@@ -22,8 +21,7 @@ from hsstar.data.training_rows import (
     Question,
     RowLayout,
     answer_text,
-    detected,
-    peeked,
+    rows_in,
 )
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.text import kind_of
@@ -52,27 +50,14 @@ def read_judged(
     cannot be used. BadInputError as in `files.read_rows`, or if a row is no judged response.
     """
     bad = bad or BadRows()
-    for judged in chain.from_iterable(_judged(path, bad) for path in paths):
+    expected = "rows with prompt, response and label (true or false)"
+    for judged in chain.from_iterable(rows_in(JUDGED_LAYOUTS, path, bad, expected) for path in paths):
         if judged is None:
             left_out[NO_VERDICT] += 1
         elif judged.cut and judged.desirable and not keep_cut:
             left_out[CUT_EXAMPLE] += 1
         else:
             yield judged
-
-
-def _judged(path: Path, bad: BadRows) -> Iterator[JudgedRow | None]:
-    first, rows = peeked(path, bad)
-    with naming(path, first[0][0]):
-        layout = detected(JUDGED_LAYOUTS, [row for _, row in first])
-        if layout is None:
-            raise BadInputError(
-                "expected rows with prompt, response and label (true or false), or in another layout of "
-                f"docs/formats.md, found keys {keys_of(first[0][1])}"
-            )
-    for line, row in rows:
-        with bad.left_out(), naming(path, line):
-            yield layout.read(row)
 
 
 def _label(row: Row, *keys: str) -> bool:

@@ -103,27 +103,14 @@ def read_pairs(
     cannot be used. BadInputError as in `files.read_rows`, or if a row is no pair.
     """
     bad = bad or BadRows()
-    for pair in chain.from_iterable(_pairs(path, bad) for path in paths):
+    expected = "pairs with prompt, chosen and rejected"
+    for pair in chain.from_iterable(rows_in(PAIR_LAYOUTS, path, bad, expected) for path in paths):
         if pair is None:
             left_out[NO_PREFERENCE] += 1
         elif pair.chosen_cut and not keep_cut:
             left_out[CUT_CHOSEN] += 1
         else:
             yield pair
-
-
-def _pairs(path: Path, bad: BadRows) -> Iterator[PairRow | None]:
-    first, rows = peeked(path, bad)
-    with naming(path, first[0][0]):
-        layout = detected(PAIR_LAYOUTS, [row for _, row in first])
-        if layout is None:
-            raise BadInputError(
-                "expected pairs with prompt, chosen and rejected, or in another layout of docs/formats.md, "
-                f"found keys {keys_of(first[0][1])}"
-            )
-    for line, row in rows:
-        with bad.left_out(), naming(path, line):
-            yield layout.read(row)
 
 
 def read_examples(
@@ -146,8 +133,8 @@ def read_examples(
 
 
 def _examples(path: Path, bad: BadRows) -> Iterator[ExampleRow]:
-    first, rows = peeked(path, bad)
-    layout = detected(EXAMPLE_LAYOUTS, [row for _, row in first])
+    first, rows = _peeked(path, bad)
+    layout = _detected(EXAMPLE_LAYOUTS, [row for _, row in first])
     if layout is None and not hold_samples([row for _, row in first]):
         for problem in ProblemFiles([path], bad=bad).read(path, rows):
             yield ExampleRow(Question(problem.statement), problem.solution or "")
@@ -157,14 +144,32 @@ def _examples(path: Path, bad: BadRows) -> Iterator[ExampleRow]:
             yield from layout.read(row) if layout else _of_sample(row)
 
 
-def peeked(path: Path, bad: BadRows) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
+def rows_in(layouts: Sequence[RowLayout[Read]], path: Path, bad: BadRows, expected: str) -> Iterator[Read]:
+    """Yield the rows of a file in the one of these layouts that most of the first rows have.
+
+    Raise BadInputError with what was `expected` if they have none, and for a row that does not fit.
+    """
+    first, rows = _peeked(path, bad)
+    with naming(path, first[0][0]):
+        layout = _detected(layouts, [row for _, row in first])
+        if layout is None:
+            keys = keys_of(first[0][1])
+            raise BadInputError(
+                f"expected {expected}, or another layout of docs/formats.md, found keys {keys}"
+            )
+    for line, row in rows:
+        with bad.left_out(), naming(path, line):
+            yield layout.read(row)
+
+
+def _peeked(path: Path, bad: BadRows) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
     """Return the first rows of a file, by which its layout is recognised, and all rows."""
     rows = read_rows(path, bad)
     first = list(islice(rows, _ROWS_TO_DETECT_LAYOUT))
     return first, chain(first, rows)
 
 
-def detected(layouts: Iterable[RowLayout[Read]], rows: Sequence[Row]) -> RowLayout[Read] | None:
+def _detected(layouts: Iterable[RowLayout[Read]], rows: Sequence[Row]) -> RowLayout[Read] | None:
     """Return the layout that all rows fit, else one that most of them fit: then the others are named."""
     plain = [lowered(row) for row in rows]
     fitting = [(layout, sum(map(layout.fits, plain))) for layout in layouts]
