@@ -28,7 +28,7 @@ TRAIN, HELDOUT = "demo-train", "demo-heldout"
 FIELD_FILES = Path(__file__).parents[1] / "unit" / "field_files"
 REFUSED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "refusals.json").read_text())
 """`command`, the `message` that it ends with, its exit `code` (1), the `environment`, the content of
-`file.jsonl`, and a replacement in the demo's recipe, `recipe.toml`."""
+`file.jsonl`, a replacement in the demo's recipe, `recipe.toml`, and a package that it `needs`."""
 
 
 def has_datasets(cli: CommandLine) -> None:
@@ -42,6 +42,8 @@ def has_datasets(cli: CommandLine) -> None:
 def test_what_is_wrong_is_refused_in_one_line_and_writes_nothing(
     alone: CommandLine, shared: Database, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "needs" in case:
+        pytest.importorskip(case["needs"])
     alone.use(shared)
     if not alone.rows("SELECT 1 FROM datasets"):
         has_datasets(alone)

@@ -66,6 +66,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_gym_is_asked_for_more_problems_than_are_needed() -> None:
+    pytest.importorskip("reasoning_gym")
     assert gym(100, 7, "70-84") == "gym:gsm_symbolic?size=1112&seed=7&templates=70-84"
 
 
