@@ -38,6 +38,7 @@ from hsstar.engines.vllm.process import (
 )
 
 _CPU_DEFAULTS = {
+    "block_size": 32,  # only whole blocks of a prompt are shared by its samples; vLLM would take 128 tokens
     "enforce_eager": True,
     "kv_cache_memory_bytes": 256 << 20,
     "enable_chunked_prefill": False,  # it resets generators, which CPU generators do not support
