@@ -1,5 +1,6 @@
 """Conduct a study: keep its runs under way until they end, say what is new, and write its report."""
 
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hsstar.study.metrics import RunMetrics, StrategyMetrics, compare, load_metr
 from hsstar.study.tables import read_runs
 
 _POLL_SECONDS = 2.0
+_SECONDS = re.compile(r"[\d,]+ s\b")
 
 Tell = Callable[[str], None]
 
@@ -126,7 +128,7 @@ class _News:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._done: dict[str, int] | None = None
-        self._reasons: list[str] = []
+        self._reasons = set[str]()  # without their seconds, which differ with every look
         self._started = time.monotonic()
         self._finished_before = 0
 
@@ -152,8 +154,8 @@ class _News:
             for name, queues in run.queues(database, states).items()
             for reason in waiting_reasons(queues)
         ]
-        new = [reason for reason in reasons if reason not in self._reasons]
-        self._reasons = reasons
+        new = [reason for reason in reasons if _SECONDS.sub("", reason) not in self._reasons]
+        self._reasons = {_SECONDS.sub("", reason) for reason in reasons}
         return new
 
     def _time_left(self, finished: int, total: int) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,6 +146,28 @@ def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
     assert called.err.startswith(f"hsstar: failed jobs hold up {runs}; see hsstar jobs list RUN")
     assert called.out.count("verify jobs failed: it broke [now]") >= 4
     assert not (study.folder / "report").exists()
+
+
+def test_a_job_without_progress_is_told_once(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_still(seconds: int) -> None:
+        with study.database.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), finished_at = NULL,"
+                    " lease_expires_at = now() + interval '1 h', moved_at = now() - make_interval(secs => :s)"
+                    " WHERE state IN ('failed', 'running')"
+                ),
+                {"s": seconds},
+            )
+
+    looks = [partial(stand_still, seconds) for seconds in (402, 404, 406)]
+    let_time_pass(monkeypatch, conduct.__name__, lambda: hold_up(study), *looks, interrupt)
+    called = study(*at_once(1))
+    assert called.code == 130
+    told = [line for line in called.out.splitlines() if "no progress for" in line]
+    assert [line.partition(";")[0] for line in told] == [
+        "tiny-HS-STaR-100: no progress for 402 s in a running verify job"
+    ]
 
 
 def test_the_time_that_is_left_follows_from_the_iterations_since_the_start(
