@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import prod
 
 from hsstar.verifier.han_numbers import read_han_number
+from hsstar.verifier.number_words import read_number_words
 
 
 def _table(entries: str) -> dict[str, str]:
@@ -81,20 +82,6 @@ la_mitad=1/2 un_medio=1/2 un_tercio=1/3 dos_tercios=2/3 un_cuarto=1/4 tres_cuart
 la_moitié=1/2 un_demi=1/2 un_tiers=1/3 deux_tiers=2/3 un_quart=1/4 trois_quarts=3/4
 die_Hälfte=1/2 ein_halb=1/2 ein_Drittel=1/3 zwei_Drittel=2/3 ein_Viertel=1/4 drei_Viertel=3/4
 половина=1/2 треть=1/3 одна_треть=1/3 две_трети=2/3 четверть=1/4 три_четверти=3/4 一半=1/2 半分=1/2 절반=1/2
-cero=0 uno=1 dos=2 tres=3 cuatro=4 cinco=5 seis=6 siete=7 ocho=8 nueve=9 diez=10 once=11 doce=12
-trece=13 catorce=14 quince=15 dieciséis=16 diecisiete=17 dieciocho=18 diecinueve=19 veinte=20 treinta=30
-cuarenta=40 cincuenta=50 sesenta=60 setenta=70 ochenta=80 noventa=90 cien=100 mil=1000
-eins=1 zwei=2 drei=3 vier=4 fünf=5 sechs=6 sieben=7 acht=8 neun=9 zehn=10 elf=11 zwölf=12
-dreizehn=13 vierzehn=14 fünfzehn=15 sechzehn=16 siebzehn=17 achtzehn=18 neunzehn=19 zwanzig=20 dreißig=30
-vierzig=40 fünfzig=50 sechzig=60 siebzig=70 achtzig=80 neunzig=90 hundert=100 tausend=1000
-zéro=0 un=1 deux=2 trois=3 quatre=4 cinq=5 sept=7 huit=8 neuf=9 dix=10 onze=11 douze=12
-treize=13 quatorze=14 quinze=15 seize=16 dix-sept=17 dix-huit=18 dix-neuf=19 vingt=20 trente=30 quarante=40
-cinquante=50 soixante=60 soixante-dix=70 quatre-vingts=80 quatre-vingt-dix=90 cent=100 mille=1000
-ноль=0 один=1 два=2 три=3 четыре=4 пять=5 шесть=6 семь=7 восемь=8 девять=9 десять=10
-одиннадцать=11 двенадцать=12 тринадцать=13 четырнадцать=14 пятнадцать=15 шестнадцать=16
-семнадцать=17 восемнадцать=18 девятнадцать=19 двадцать=20 тридцать=30 сорок=40 пятьдесят=50 шестьдесят=60
-семьдесят=70 восемьдесят=80 девяносто=90 сто=100 тысяча=1000
-영=0 하나=1 둘=2 셋=3 넷=4 다섯=5 여섯=6 일곱=7 여덟=8 아홉=9 열=10
 """)
 _SCALES = {"百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
 _COUNTED = "|".join(
@@ -165,6 +152,8 @@ def in_english(text: str) -> str:
     whole = " ".join(text.strip(" .!。").split())
     if whole in _SENTENCES:
         return _SENTENCES[whole]
+    if number := read_number_words(whole):
+        return number
     if whole[:1] in _FIRST_OF_MINUS:
         text = _MINUS.sub("-", text)
     if whole[:1].isdecimal() and (half_more := _HALF_MORE.match(whole)):

@@ -20,7 +20,7 @@ from hsstar.verifier.reading import read
 from hsstar.verifier.references import ReferenceKind, kind_without_algebra
 from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
 
-RULES_VERSION = 9
+RULES_VERSION = 10
 """Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256

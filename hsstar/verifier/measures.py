@@ -31,6 +31,9 @@ _OCLOCK = re.compile(r"(\d{1,2})\s?o(?:'|\^\{?\\prime\}?)clock")
 _ISO_DATE = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])", re.ASCII)
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE | re.ASCII)
+_PART_OF_HOUR = re.compile(
+    r"(?:(half)|(?:a\s)?quarter)\s(?:(past)|to)\s(?P<hour>[a-z]+|1?\d)", re.IGNORECASE | re.ASCII
+)
 _NOON = re.compile(r"(?:12\s?)?(?:(noon)|midnight)", re.IGNORECASE)
 _MONTH = (
     r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
@@ -80,6 +83,8 @@ def read_time(source: str) -> Form | None:
     plain = TEXT.sub(r"\1", source)
     if hour := _OCLOCK.fullmatch(plain):
         return Ratio((Number.of(int(hour[1])), Number.of(0)), clock=True)
+    if part := _PART_OF_HOUR.fullmatch(plain):
+        return _part_of_hour(part)
     if noon := _NOON.fullmatch(plain):
         plain = "12pm" if noon[1] else "12am"
     match = _TIME.fullmatch(plain)
@@ -87,6 +92,15 @@ def read_time(source: str) -> Form | None:
         return None
     hours, minutes = (Number.of(int(part or 0)) for part in match.group(1, 2))
     return Quantity(Ratio((hours, minutes), clock=True), time_unit(f"{match[3]}m".casefold()))
+
+
+def _part_of_hour(part: re.Match[str]) -> Ratio | None:
+    """Read `quarter to four`; half an hour is told after the full one alone."""
+    hour = int(part["hour"]) if part["hour"].isdecimal() else number_in_words(part["hour"])
+    if hour is None or hour not in range(1, 13) or (part[1] and not part[2]):
+        return None
+    full = Number.of(int(hour) if part[2] else int(hour) - 1 or 12)
+    return Ratio((full, Number.of(30 if part[1] else 15 if part[2] else 45)), clock=True)
 
 
 def half_of_day(time: Ratio) -> Quantity | None:

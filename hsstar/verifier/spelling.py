@@ -42,6 +42,7 @@ _NESTED_FONT = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,|['’_])(?=\d{3}(?!\d))")
 _Replacement = str | Callable[[re.Match[str]], str]
+_MODULE = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy)\.(?=[a-z])")  # np.arcsin(1/2)
 _Spelling = tuple[tuple[str, ...], re.Pattern[str], _Replacement]
 """Texts of which one is in whatever matches, a pattern, and its replacement."""
 
@@ -80,6 +81,11 @@ _BEFORE_FONTS = _compiled(
     ),
     ("* ` _", r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
     ("'", r"\A\s*'([^']+)'\s*\Z", r"\1"),
+    (  # parts of one answer: (a) 5, (b) 6
+        "(b)",
+        r"\A\(a\)\s?(?=[-+\d\\$.])(.{1,200}?)[,;]?\s(?:and\s)?\(b\)\s?(?=[-+\d\\$.])",
+        r"\1, ",
+    ),
     ("—", r"\A\s*([A-J])\s?—\s?", r"\1-"),
     ("", r"\A(?:\\ |\{\}|&|\s)+|(?<![\\&\s])[\\&\s]+\Z", ""),
     (
@@ -253,7 +259,7 @@ def parsable_source(text: str) -> str | None:
 
 
 def _source(text: str) -> str | None:
-    text = in_english(in_latex(text))
+    text = _MODULE.sub("", in_english(in_latex(text)))
     if len(text) > LONGEST_ANSWER or _FORBIDDEN.search(text):
         return None
     source = normal_spelling(text)

@@ -44,9 +44,14 @@ _FOREIGN = (
     r"|al\s+cu(?:adrado|bo)|au\s+c(?:arré|ube)|zum\s+Quadrat|hoch|в\s+(?:квадрате|кубе)"
     r"|como\s+m[ií]nimo|como\s+m[aá]ximo|al\s+menos|por\s+lo\s+menos|au\s+(?:plus|moins|maximum|minimum)"
 )
+MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTH_BEHIND = (  # with its capital: 5 may be
+    r"(?-i:(?:st|nd|rd|th)?(?:\sof)?\s?(?:January|February|March|April|May|June|July|August|September|October"
+    r"|November|December)(?![A-Za-z]))"
+)
 _COUNTERS = "[个個人名位只张本条次种岁天元円枚回通개명권번장대마리]"
 _CHANGES = (
-    rf"(?<![^\W\d_])(?:(?:{'|'.join(SCALES)})s?|{_PARTS}|{_OPERATIONS}|{_BOUNDS}|{_DENIALS}|{_FOREIGN})\b"
+    rf"(?<![^\W\d_])(?:(?:{'|'.join(SCALES)})s?|{_PARTS}|{_OPERATIONS}|{_BOUNDS}|{_DENIALS}|{_FOREIGN})\b|{_MONTH_BEHIND}"
     rf"|[万亿億千百兆]|(?:{_COUNTERS})?\s?(?:以上|以下|以内|未満|未满|より|多|ではな|ではありま|じゃな|[是为]?(?:不对|不對|错|不正确)|(?:时|は|を)?\s?(?:不成立|不适|不適|不符|舍去|以外))"
     rf"|(?:{_COUNTERS})?\s?(?:이상|이하|미만|초과|보다|[이가]\s?아니|[이가]\s?아닙)"
 )

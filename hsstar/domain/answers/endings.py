@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hsstar.domain.answers.announced import joined_formulas
-from hsstar.domain.answers.changing_words import BOUND_BEHIND, CHANGED_BEHIND, changed_before
+from hsstar.domain.answers.changing_words import BOUND_BEHIND, CHANGED_BEHIND, MONTH, changed_before
 from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 
 _LONGEST_END = 4_000
@@ -13,7 +13,10 @@ _LONGEST_BARE = 200
 _LONGEST_LIST = 8
 _LONGEST_DATE = 25
 _SUBSTANCE = re.compile(r"[^\W_]")
-_BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s+(?P<item>\S.*)")
+_BULLET = re.compile(
+    r"\s*(?:[-*•+]|\d{1,2}[.)]|(?:[Cc]ase|[Ss]olution)\s\(?(?:\d|I{1,3}|IV|V)\)?[.:])\s+(?P<item>\S.*)"
+)
+_OPENS_LINES = re.compile(r"\b(?:are|solutions|values|roots|zeros|answers)\s?[:：]\W*\Z", re.IGNORECASE)
 _EMPHASIS = re.compile(  # not the sign of a power, 2**3
     r"(?<![^\s(\[{\"'“:=,;$*_`])(?:\*\*|__|`)(?=\S)|(?<=\S)(?:\*\*|__|`)(?=[\s.,;:!?)\]}\"'”$*_`]|\Z)"
     r"|(?<!\S)\*(?=[^\s*])|(?<=[^\s*])\*(?!\S)"
@@ -75,17 +78,16 @@ _VERDICT = re.compile(  # There is no solution. The series diverges. Yes, it is.
     re.IGNORECASE,
 )
 _NOT_OTHERS = re.compile(
-    r"(?P<value>(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s[a-z]{2,}s)?,\s(?:and\s)?not\s\Z"
+    r"(?P<value>(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s[a-z]{2,}s)?(?:,\s(?:and\s)?|\s\()not\s\Z"
 )
 _JOINED_BY_WORD = re.compile(r"\s(?:and|or|und|y|et|и)\s")
 _REASON = re.compile(r"(?<=\S)\s?\((?:since|because|as)\s[^()]{1,80}\)[.\s]*\Z")
 _THEREFORE = re.compile(r"\A(?:因此|所以|于是|从而|综上|则|即)[，,、:：]?\s?(?=[$\\])")
 _QUESTION = re.compile(r"[$*]?\s?[?？]")
 _LEADING_EQUALS = re.compile(r"\A(?:=\s?)+")
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
-    rf"(?:{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?"
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH},?\s\d{{4}})\Z",
+    rf"(?:{MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{MONTH},?\s\d{{4}})\Z",
     re.IGNORECASE,
 )
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
@@ -152,8 +154,21 @@ def _last_line(text: str) -> str | None:
             break
         items.append(bare)
         if bullet is None:
+            items += _lines_of_list(lines)
             break
     return ", ".join(reversed(items)) or None
+
+
+def _lines_of_list(lines: list[str]) -> list[str]:
+    """Return the formulas, from the last, that are all of the last lines behind "The solutions are:"."""
+    items = list[str]()
+    for line in reversed(lines[-_LONGEST_LIST:]):
+        if _OPENS_LINES.search(line):
+            return items
+        if (bare := _bare(line)) is None:
+            break
+        items.append(bare)
+    return []
 
 
 def _bare(line: str) -> str | None:

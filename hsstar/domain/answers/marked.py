@@ -190,7 +190,10 @@ def _list_text(literal: str) -> str:
 _AND = r"and|und|y|e|et|и|和|与|及|以及|と|및|그리고|와|과"
 _OR = r"or|oder|o|ou|или|或|或者|または|또는"
 _PART = r"(?:[a-h]|i{1,3}|iv|v|\d)"
-_LABEL = rf"\(?{_PART}[).:]|(?:part|case)\s*\(?{_PART}\)?\s*:?|(?:first|second|third)\s+part:"
+_LABEL = (
+    rf"\(?{_PART}[).:]|(?:part|case)\s*\(?{_PART}\)?\s*:?"
+    r"|(?:the\s)?(?:first|second|third)(?:\s(?:part|one|value|answer))?(?:\sis|:)?"
+)
 _NO_LETTER_BEFORE = r"(?<![A-Za-z])(?<!(?<!\\)\\)"
 _NAME = r"[A-Za-z](?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([A-Za-z0-9]\))?'?[\s&]*="
 _BETWEEN = re.compile(
@@ -220,14 +223,14 @@ _NOT_BEFORE = re.compile(
 )
 _SIGN_OF_PRODUCT = r"\\(?:cdot|times|div|pi|sqrt|[dt]?frac)(?![A-Za-z])"
 _PART_BEFORE = re.compile(
-    rf"(?:\d|[-+*/^)|]|{_SIGN_OF_PRODUCT}|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
+    rf"(?:\d|\d\s?:|[-+*/^)|]|{_SIGN_OF_PRODUCT}|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
     r"|\\[dt]?frac\{|\}\{)\s*\Z"
 )
-_ENDS_OF_PARTS = "-+*/^){|"
-_PART_BEHIND = re.compile(rf"\s*(?:\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
+_ENDS_OF_PARTS = "-+*/^){|:"
+_PART_BEHIND = re.compile(rf"\s*(?:\d|:\s?\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
 _HALF = re.compile(r"\A[*/^]|(?:[-+*/^]|\\cdot|\\times)\s*\Z")
 _EDGE = re.compile(
-    r"[$=<>,;:&\n]|\\\\|\\[()\[\]]"
+    r"[$=<>,;&\n]|(?<!\d):(?!\s?\d)|\\\\|\\[()\[\]]"
     r"|\\(?:leq?|geq?|neq?|approx|equiv|in|to|q?quad|text|mathrm|Rightarrow|implies|therefore)(?![A-Za-z])"
     r"(?:\{[^{}]*\})?"
 )
