@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError, DrainedError, HsstarError, SchemaError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
+from hsstar.engines.heap import share_one_heap
 from hsstar.settings import Settings
 from hsstar.store import models
 from hsstar.store.database import Database, Limits
@@ -46,6 +47,8 @@ def work(
     role: str, name: str, context_of: "Callable[[Settings, Database, str], WorkerContext] | None" = None
 ) -> int:
     """Work until told to stop, by default with hsstar's own engines; return the exit code."""
+    if role in ("train", "all"):
+        share_one_heap()  # before any thread starts
     settings = Settings.from_environment()
     if settings.database_url is None or settings.broker_url is None:
         raise BadInputError(

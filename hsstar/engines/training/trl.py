@@ -1,6 +1,7 @@
 """Trainer on TRL: DPO, KTO, supervised fine-tuning (also for M_0), and process reward models."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from trl import DPOConfig, KTOConfig, SFTConfig
 from hsstar.checkpoints.adapters import read_base
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
+from hsstar.engines.heap import keeping_freed_memory
 from hsstar.engines.loading import context_length, load_tokenizer, pick_device, pick_dtype
 from hsstar.engines.policies import load_merged, load_to_continue
 from hsstar.engines.sampling.completions import end_of_text_ids
@@ -69,6 +71,10 @@ class TrlTrainer:
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         """Run a training, as `contract.Trainer.train` says."""
+        with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
+            return self._train(task, progress)
+
+    def _train(self, task: TrainingTask, progress: ProgressCallback | None) -> TrainingReport:
         model = self._trainable(task)
         if task.objective == "prm":
             set_seed(task.settings.seed)
