@@ -33,6 +33,7 @@ from hsstar.verifier.evaluation import (
 from hsstar.verifier.forms import Case, Formula, IntervalForm, Relation, Scalar
 from hsstar.verifier.intervals import REALS, united
 from hsstar.verifier.latex import parse_latex
+from hsstar.verifier.magnitudes import magnitude, may_be_enormous
 from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
@@ -185,6 +186,10 @@ def _has_decimals(scalar: Scalar) -> bool:
 
 
 def _constants_equal(mine: Any, theirs: Any, answer: Scalar, reference: Scalar, exact: bool) -> bool:
+    if may_be_enormous(mine) or may_be_enormous(theirs):
+        sizes = magnitude(mine), magnitude(theirs)
+        if None not in sizes and sizes[0] != sizes[1]:
+            return False
     left, right = value(mine, {}), value(theirs, {})
     if left is None or right is None:
         return bool(verify(theirs, mine, timeout_seconds=None))
