@@ -6,6 +6,7 @@ ones: a quarter of the time of a training whose logits fill hundreds of megabyte
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,12 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # mallopt(3)
 _LARGEST_THRESHOLD = 32 << 20  # which glibc reaches by itself when large blocks are freed
 _MOST_BLOCKS = 65_536
+_OWN_SETTINGS = (
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "GLIBC_TUNABLES",
+)
 
 
 def share_one_heap() -> None:
@@ -25,10 +32,10 @@ def share_one_heap() -> None:
 def keeping_freed_memory() -> Iterator[None]:
     """Keep the memory that is freed meanwhile, and return it to the system at the end.
 
-    Other C libraries than glibc decide for themselves.
+    The user's own settings of glibc take precedence. Other C libraries decide for themselves.
     """
     libc = _glibc()
-    if libc is None:
+    if libc is None or any(map(os.environ.get, _OWN_SETTINGS)):
         yield
         return
     libc.mallopt(_MMAP_MAX, 0)

@@ -71,7 +71,8 @@ class TrlTrainer:
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         """Run a training, as `contract.Trainer.train` says."""
-        with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
+        whole_on_cpu = self._device.type == "cpu" and task.settings.sharding == "none"
+        with keeping_freed_memory() if whole_on_cpu else nullcontext():
             return self._train(task, progress)
 
     def _train(self, task: TrainingTask, progress: ProgressCallback | None) -> TrainingReport:
