@@ -106,9 +106,13 @@ def read_number_words(text: str) -> str | None:
 
 def _value(parts: list[int]) -> int | None:
     """Return the sum of falling parts; a smaller part before a hundred, thousand or ten multiplies it."""
+    if 0 in parts and len(parts) > 1:
+        return None
     total = group = 0
     for part in parts:
-        if part == 1000 and not total:
+        if part == 1000:
+            if total:
+                return None
             total, group = (group or 1) * part, 0
         elif part in _PLACES and group % part and group % part < 10:
             group += (group % part) * (part - 1)
