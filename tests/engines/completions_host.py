@@ -31,6 +31,7 @@ class Host:
     headers: dict[str, str] = field(default_factory=dict)  # of answers with a fault
     shape: Callable[[str], Json | str] = lambda message: {"error": {"message": message}}
     delay: float = 0.0  # seconds before each completion
+    hangs_up: bool = False  # after each completion
     owner: str = "somebody"  # as it says, where it is not vLLM
     is_vllm: bool = True  # it says so, and has vLLM's further endpoints
     development: bool = True
@@ -132,8 +133,8 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(sent))}.items():
                 self.send_header(name, value)
-            self.end_headers()
             with suppress(ConnectionError):  # a client that leaves is no matter of the server
+                self.end_headers()
                 self.wfile.write(sent)
 
         def refuse(self, status: int, message: str, **headers: str) -> None:
@@ -236,7 +237,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                 elif isinstance(content := host.complete(self.weights_of(body), body), str):
                     self.refuse(400, content)
                 else:
-                    self.answer(200, content)
+                    self.answer(200, content, **({"Connection": "close"} if host.hangs_up else {}))
             finally:
                 with host.lock:
                     host.under_way -= 1

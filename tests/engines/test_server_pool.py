@@ -186,6 +186,20 @@ def test_a_server_that_returns_with_another_policy_is_an_error(hosts: list[Host]
         changed_midway(connect(2, concurrency=1), 4, replace)
 
 
+def test_a_server_that_changes_its_policy_between_two_requests_is_an_error(
+    hosts: list[Host], connect: Open
+) -> None:
+    def complete(weights: str, body: Any) -> Any:
+        if len(hosts[1].bodies) == 3:
+            hosts[1].model = "other"
+        return text_of(weights, body)
+
+    hosts[1].complete, hosts[1].hangs_up = complete, True
+    with pytest.raises(EngineError, match=f"{hosts[1].url} does not serve 'policy'"):
+        texts(connect(2, concurrency=1), 50)
+    assert len(hosts[1].bodies) < 10
+
+
 def test_another_policy_is_refused_where_servers_cannot_load_it(hosts: list[Host], connect: Open) -> None:
     with pytest.raises(EngineError, match=f"{hosts[0].url}, {hosts[1].url}: nothing loads another policy"):
         connect(2).reload(Path("M1"))

@@ -166,10 +166,17 @@ class CompletionsServer:
         return response, connected
 
     async def _held(self, loaded: tuple[Path, str] | None, connected: bool) -> bool:
-        """Return whether the server kept these weights; only a new connection reaches a restarted server."""
-        if loaded is None or loaded != self._loaded:
-            return loaded == self._loaded
-        return not connected or self._weights is None or await self._weights.mark() == loaded[1]
+        """Return whether the server kept these weights; only a new connection reaches a restarted server.
+
+        Raise EngineError if it says that it serves another policy now.
+        """
+        if loaded != self._loaded:
+            return False
+        if connected and self._weights is None:
+            await self._check()  # one that does not say may still be the same
+        elif connected and self._weights and loaded:
+            return await self._weights.mark() == loaded[1]
+        return True
 
     @property
     def _wanted(self) -> Path | None:
