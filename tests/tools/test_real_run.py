@@ -22,7 +22,7 @@ from tools.real_run import CONFIGS, Sizes, gym
 __all__ = ["this_checkout"]
 
 MISSING = [name for name in ("vllm", "reasoning_gym", "gguf") if not find_spec(name)]
-SIZES = Sizes(40, 10, 12, 6, 3, responses=2, continuations=2, tokens=64, seen="4-7", learnt="4-7")
+SIZES = Sizes(40, 10, 12, 6, 3, responses=2, continuations=2, tokens=64, templates="4-7")
 SETTINGS = ("learning_rate=5e-5", "batch_size=8", "micro_batch_size=2", "maximum_tokens=384")
 STAGES = ["model", "initialisation", "first run", "reward model", "study", "formats"]
 SECONDS = 1500
