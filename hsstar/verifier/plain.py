@@ -67,7 +67,7 @@ class _Reader:
 
     def __init__(self, pieces: list[str], converter: _Latex2Sympy) -> None:
         self._pieces, self._converter, self._at = pieces, converter, 0
-        self._in_bars = False
+        self._in_bars = self._in_several = False
 
     @property
     def _next(self) -> str:
@@ -322,13 +322,19 @@ class _Reader:
         return _power(value, power) if power else value
 
     def _function_of_several(self, name: str) -> Any:
+        if self._in_several:  # Math-Verify reads none in another
+            raise NotPlainError
+        self._in_several = True
         self.expect("(")
         arguments = [self.sum()]
         while self._take(","):
             arguments.append(self.sum())
         self.expect(")")
+        self._in_several = False
         if name in ("gcd", "lcm"):
             return _build(self._converter.handle_gcd_lcm, name, arguments)
+        if not all(isinstance(argument, sympy.Expr) for argument in arguments):
+            raise NotPlainError
         if len(set(arguments)) < len(arguments):  # of equal ones sympy makes now one object, now another
             raise NotPlainError
         return _build(sympy.Max if name == "max" else sympy.Min, *arguments, evaluate=False)

@@ -197,7 +197,14 @@ FRAMES = (
     *(r"\sum_{{k=1}}^{{{}}} {}", r"\prod_{{n=1}}^{{4}}{}", r"\begin{{pmatrix}}{}&{}\\{}&{}\end{{pmatrix}}"),
     *(r"\ln|{}|", r"\ln|{}|-\ln|{}|", r"\frac{{\ln|{}|}}{{2}}+{}|{}|", "|{}|+|{}|-|{}|+|{}|", r"|{}|\ln|{}|"),
     r"[\begin{{array}}{{rr}}{}&{}\\{}&{}\end{{array}}]",
-    *(r"\max({},{})", r"\ln|{}|", r"\sin|{}|+\cos|{}|", r"\log_{{\frac{{1}}{{2}}}} {}", r"{}^{{2}}_{{3}}"),
+    *(
+        r"\max({},{})",
+        r"\gcd({},{})",
+        r"\ln|{}|",
+        r"\sin|{}|+\cos|{}|",
+        r"\log_{{\frac{{1}}{{2}}}} {}",
+        r"{}^{{2}}_{{3}}",
+    ),
     *(r"\sin {}\cdot {}", r"\cos {}\sin {}", r"\ln({}){}", r"\begin{{bmatrix}}{}\\{}\end{{bmatrix}}"),
 )
 
@@ -211,6 +218,9 @@ def framed(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 @examples(150)
 @example(r"\max(0,{0})")
+@example(r"\max(0,1+\min(2,1))")
+@example(r"\gcd(2,\gcd(4,6))")
+@example(r"\max(0,\begin{pmatrix}1\\2\end{pmatrix})")
 @given(st.recursive(st.sampled_from(ATOMS), framed, max_leaves=12).filter(lambda source: len(source) < 90))
 def test_generated_formulas_are_read_identically_or_declined(source: str) -> None:
     found = by_plain(source)
