@@ -150,7 +150,7 @@ def test_what_a_function_has_started_ends_with_a_killed_worker(tmp_path: Path) -
         wait_for(lambda: len(started()) == 2, what="both processes of the function")
         worker.kill()
     try:
-        wait_for(lambda: not started(), 10, "the end of what the function has started")
+        wait_for(lambda: not started(), what="the end of what the function has started")
     finally:
         for left in started():
             left.kill()
