@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted, verification_kind
+from hsstar.cli.options import FilePath, Format, formatted, verification_kind
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def benchmarks() -> None:
 @click.argument("names", required=False)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Their files, NAME.jsonl (or .json, .csv, .parquet) in a folder; the hub where left out.",
 )
 @verification_kind

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hsstar.cli.options import reading, writing
+from hsstar.cli.options import FilePath, reading, writing
 from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
 
@@ -32,7 +32,7 @@ def data() -> None:
 )
 @reading
 @writing()
-@click.option("--refused", type=click.Path(path_type=Path), help="A file that lists every problem left out.")
+@click.option("--refused", type=FilePath(), help="A file that lists every problem left out.")
 def steps(
     file: str,
     file_format: str,

@@ -8,7 +8,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import MODEL
-from hsstar.cli.options import Format, formatted, reading
+from hsstar.cli.options import FilePath, Format, formatted, reading
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _DECODING = (
 @click.option("--benchmarks", metavar="NAME,…", help="Benchmarks or imported datasets.  [default: all seven]")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder with their files as published; what is imported, else the hub, where left out.",
 )
 @click.option("--problems", type=click.IntRange(1), metavar="N", help="Only the first N of each.")
@@ -42,13 +42,11 @@ _DECODING = (
 @click.option("--max-new-tokens", type=click.IntRange(1), help="In place of the protocol's.")
 @click.option("--prompt", help="Prompt template: qwen25-step-cot (default), bare, chat.")
 @click.option("--engine", type=click.Choice(("transformers", "vllm", "openai")), help="What samples.")
-@click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Recipe whose [policy] and [verification] count."
-)
+@click.option("--recipe", type=FilePath(), help="Recipe whose [policy] and [verification] count.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option(
     "--responses",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Measure the responses in a file, as `samples import` reads it; MODEL is what they are called.",
 )
 @click.option(

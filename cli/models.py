@@ -6,7 +6,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import MODEL
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import FilePath, Format, formatted
 from hsstar.cli.text import say
 
 _ITEMS = {"dpo": "pairs", "kto": "samples", "sft": "samples"}
@@ -76,7 +76,7 @@ def lineage(name: str | None, shown_as: Format) -> None:
 
 @models.command(epilog="Example:  hsstar models export demo-M2 ./demo-M2")
 @click.argument("name", type=MODEL)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FilePath())
 def export(name: str, folder: Path) -> None:
     """Copy the checkpoint NAME into FOLDER, with a README on its origin.
 

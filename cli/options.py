@@ -18,6 +18,19 @@ Format = Literal["table", "csv", "json", "markdown"]
 """How a list is printed: for people, or for programs and papers."""
 
 
+class FilePath(click.Path):
+    """A path of the user's, as Path. An empty one is refused: a shell's unset variable is no folder."""
+
+    def __init__(self, *, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        if not str(value).strip():
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def formatted(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--format` and its short form `--json`; the command takes the choice as `shown_as`."""
 
@@ -115,7 +128,7 @@ def writing(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         text = "The file." if required else "The file.  [default: standard output]"
 
-        @click.option("--output", required=required, type=click.Path(path_type=Path), help=text)
+        @click.option("--output", required=required, type=FilePath(), help=text)
         @click.option("--force", is_flag=True, help="Replace an existing file.")
         @wraps(command)
         def wrapper(*arguments: Any, force: bool, **options: Any) -> None:

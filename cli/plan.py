@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import FilePath, Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.plan.arithmetic import SamplePlan
@@ -23,7 +23,7 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.command(epilog="Example:  hsstar plan configs/hsstar.toml --gpu-memory 80 --tokens-per-sample 600")
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=FilePath())
 @click.option("--iterations", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--tokens-per-sample", type=_POSITIVE, help="Mean length of a response.")
 @click.option("--pairs-per-sample", type=click.FloatRange(0, 0.5), help="Preference pairs per sample.")

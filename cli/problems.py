@@ -7,7 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, formatted, reading, verification_kind, writing
+from hsstar.cli.options import FilePath, Format, formatted, reading, verification_kind, writing
 from hsstar.cli.text import say
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.problems import ProblemFormat
@@ -26,7 +26,7 @@ def problems() -> None:
 @problems.command(
     "import", epilog="Example:  hsstar problems import gsm8k.jsonl --format gsm8k --dataset gsm8k"
 )
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FilePath())
 @click.option(
     "--format",
     "file_format",

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import FilePath, Format, formatted
 from hsstar.cli.text import say, say_exactly
 
 
@@ -15,7 +15,7 @@ def prompts() -> None:
 
 
 @prompts.command(epilog="Example:  hsstar prompts show configs/demo.toml --problem '1+2*3'")
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=FilePath())
 @click.option("--problem", metavar="TEXT", help="The problem; needs no database.")
 @click.option("--dataset", metavar="NAME", help="Take its first problem.  [default: the recipe's dataset]")
 def show(recipe: Path, problem: str | None, dataset: str | None) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hsstar.cli.options import changing
+from hsstar.cli.options import FilePath, changing
 from hsstar.cli.text import say
 
 
@@ -14,7 +14,7 @@ def recipe() -> None:
 
 
 @recipe.command(epilog="Example:  hsstar recipe check mine.toml --set sampling.n=16")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @changing
 def check(file: Path, changes: tuple[str, ...]) -> None:
     """Check keys and values of a recipe: FILE, or builtin:demo.

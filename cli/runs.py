@@ -7,7 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, changing, formatted
+from hsstar.cli.options import FilePath, Format, changing, formatted
 from hsstar.cli.text import say
 from hsstar.commands.author import author
 
@@ -21,8 +21,8 @@ def runs() -> None:
 
 
 @runs.command(epilog="Example:  hsstar runs create builtin:demo --name first --set sampling.n=16")
-@click.argument("recipe", required=False, type=click.Path(path_type=Path))
-@click.option("--recipe", "file", type=click.Path(path_type=Path), help="The same as the argument RECIPE.")
+@click.argument("recipe", required=False, type=FilePath())
+@click.option("--recipe", "file", type=FilePath(), help="The same as the argument RECIPE.")
 @click.option("--name", help="The run's name.  [default: the recipe's]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Replaces the recipe's seed.")
 @changing

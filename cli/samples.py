@@ -10,7 +10,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, formatted, reading
+from hsstar.cli.options import FilePath, Format, formatted, reading
 from hsstar.cli.text import say
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.verdict import Cause
@@ -138,7 +138,7 @@ def _explaining(database: "Database", *, wanted: bool) -> "Iterator[Callable[[Sa
 
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FilePath())
 @reading
 @click.option("--run", required=True, type=RUN, help="The run that gets a new iteration.")
 @click.option("--dataset", metavar="NAME", help="The dataset for the problems.  [default: the recipe's]")

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import click
 
+from hsstar.cli.options import FilePath
 from hsstar.cli.stack import parse_workers
 from hsstar.cli.text import say
 
 
 @click.command(epilog="Example:  hsstar study configs/study.toml --output results")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False),
     help="Folder of the report; one named after the study where left out.",
 )
 @click.option(
@@ -25,7 +26,7 @@ from hsstar.cli.text import say
 @click.option(
     "--with",
     "shared",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     multiple=True,
     metavar="NAME-runs.csv",
     help="Runs of other seeds that another machine finished: they join the report. May be given again.",

@@ -7,6 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
+from hsstar.cli.options import FilePath
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--project", default="hsstar", show_default=True, help="The project or experiment there.")
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     help="For files of TensorBoard and wandb.  [default: HSSTAR_HOME/tracking]",
 )
 @click.option("--once", is_flag=True, help="Send what is there, and end.")

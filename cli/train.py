@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hsstar.cli.names import RUN
-from hsstar.cli.options import skipping
+from hsstar.cli.options import FilePath, skipping
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -34,12 +34,8 @@ def _options(data: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         for option in (
             click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Replaces the recipe's seed."),
             click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replaces a setting."),
-            click.option(
-                "--recipe", "file", type=click.Path(path_type=Path), help="The recipe with the settings."
-            ),
-            click.option(
-                "--output", required=True, type=click.Path(path_type=Path), help="The new checkpoint."
-            ),
+            click.option("--recipe", "file", type=FilePath(), help="The recipe with the settings."),
+            click.option("--output", required=True, type=FilePath(), help="The new checkpoint."),
             click.option("--model", help="The checkpoint to begin from: a folder or a Hugging Face name."),
             click.option("--data", help=f"{data}: a file, a folder, a pattern, or hub:OWNER/NAME/FILE."),
         ):
@@ -135,7 +131,7 @@ def _train_as_an_iteration(
 
 @train.command(epilog="Example:  hsstar train prm --run demo --output ./demo-prm")
 @click.option("--run", required=True, type=RUN, help="The run whose policy and responses it is made from.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="The new checkpoint.")
+@click.option("--output", required=True, type=FilePath(), help="The new checkpoint.")
 @click.option("--iteration", type=click.IntRange(0), help="Of the run; else its last one that is done.")
 @click.option(
     "--responses", type=click.IntRange(1), default=4, show_default=True, help="Of each problem, the first N."

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from hsstar.cli.options import skipping, writing
+from hsstar.cli.options import FilePath, skipping, writing
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _STANDARD_INPUT = Path("-")
 
 
 @click.command(epilog="Example:  hsstar verify answers.jsonl --output verdicts.jsonl")
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=FilePath(), required=False)
 @click.option(
     "--format", type=click.Choice(("jsonl",)), default="jsonl", show_default=True, expose_value=False
 )

@@ -6,6 +6,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
+from hsstar.cli.options import FilePath
 from hsstar.cli.text import say
 
 _NOT_INSTALLED = "hsstar web needs {}: pip install 'hsstar[web]'"
@@ -28,7 +29,7 @@ _NOT_INSTALLED = "hsstar web needs {}: pip install 'hsstar[web]'"
 @click.option(
     "--export",
     "folder",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Write the pages of RUN there, and serve none.",
 )
 @click.option(

@@ -25,8 +25,11 @@ from subprocess import DEVNULL
 import psutil
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-REWARD_TRAINING = ("learning_rate=3e-5", "batch_size=16", "micro_batch_size=4", "epochs=2")
-"""Of the reward model: 640 responses make few steps."""
+TRAINING = ("batch_size=16", "micro_batch_size=4", "dtype=bfloat16")
+"""Of both models; the weights stay in float32."""
+INITIALISATION = ("learning_rate=2e-5", *TRAINING)
+REWARD_TRAINING = ("learning_rate=3e-5", "epochs=2", *TRAINING)
+"""Two epochs, because 600 responses make few steps."""
 WORKERS = f"sample={psutil.cpu_count()}"
 """A process of vLLM on each core: on two cores they draw twice what one draws."""
 UNSEEN = "70-84"
@@ -37,11 +40,11 @@ UNSEEN = "70-84"
 class Sizes:
     """How much of everything; of problems at least, because the gym leaves templates out by chance."""
 
-    solutions: int = 1200
+    solutions: int = 790
     first: int = 200
     train: int = 600
-    held_out: int = 250
-    unseen: int = 250
+    held_out: int = 400
+    unseen: int = 100
     responses: int = 3
     """Of each problem, in the training of the reward model."""
     continuations: int = 4
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--set", dest="initialisation", action="append", metavar="KEY=VALUE", default=[])
     arguments = parser.parse_args()
     sizes = Sizes(*(getattr(arguments, field.name) for field in fields(Sizes)))
-    settings = arguments.initialisation or ["learning_rate=2e-5", "batch_size=16", "micro_batch_size=4"]
+    settings = arguments.initialisation or INITIALISATION
     run = RealRun(arguments.folder, arguments.configs, sizes, settings)
     try:
         run.run(arguments.seeds, arguments.output or run.folder / "report")

@@ -18,7 +18,8 @@ def files_of(names: Iterable[Path | str]) -> list[Path]:
     """Return the files that names mean, each once, in the order of the names; `gym:` names stay as they are.
 
     A folder means all files of rows below it; a pattern (`part-*.jsonl`) means the files that match. Both are
-    in natural order. Raise BadInputError if a folder or pattern has none, or as `hub.local_file`.
+    in natural order. Raise BadInputError if a folder or pattern has none or a name is empty, or as
+    `hub.local_file`.
     """
     files = [file for name in names for file in _files_of(name)]
     return list(dict.fromkeys(files))
@@ -32,6 +33,8 @@ def total_rows(files: Sequence[Path]) -> int | None:
 
 def _files_of(name: Path | str) -> list[Path]:
     text, path = str(name), Path(name)
+    if not text.strip():
+        raise BadInputError("the name of a file is empty")
     if text.startswith((gym.PREFIX, hub.PREFIX)):
         return [hub.local_file(name)]
     if path.is_dir():

@@ -4,8 +4,10 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, relu, sigmoid
 from torch.nn.functional import logsigmoid
 from transformers.models.qwen2 import Qwen2Tokenizer
+from trl.trainer import utils
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import BadInputError, EngineError, MissingDependencyError
@@ -36,7 +39,17 @@ from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.training import LossType, TrainingSection
 from tests.engines import tiny
 from tests.engines.draws import draw_all
-from tests.engines.trainings import EXAMPLES, ONE_STEP, PAIRS, SETTINGS, Events, Train, logprobs_of, tokens_of
+from tests.engines.trainings import (
+    EXAMPLES,
+    ONE_STEP,
+    PAIRS,
+    SETTINGS,
+    VERDICTS,
+    Events,
+    Train,
+    logprobs_of,
+    tokens_of,
+)
 
 BATCH_PLANS = json.loads((Path(__file__).parent / "batch_plans.json").read_text())
 """Batch and micro batch of the settings, rows, processes, epochs; micro batch, accumulation, steps."""
@@ -74,6 +87,27 @@ class WatchedTrainer(TrlTrainer):
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("rows", [PAIRS, EXAMPLES, VERDICTS], ids=["dpo", "sft", "kto"])
+def test_prompts_and_padding_skip_the_head_and_change_nothing(
+    rows: list[contract.TrainingRow], train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, taken = utils._ChunkedLogProbFunction, [0]
+
+    def apply(hidden: Tensor, *others: Any) -> Any:
+        taken[-1] += len(hidden)
+        return head.apply(hidden, *others)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=apply))
+    short = train("short", rows)
+    monkeypatch.setattr("hsstar.engines.training.trl.labelled_tokens_only", nullcontext)
+    taken.append(0)
+    long = train("long", rows)
+    assert 0 < taken[0] < taken[1]
+    assert short.metrics == pytest.approx(long.metrics, rel=1e-4, abs=1e-6)
+    ours, plain = weights(short.checkpoint), weights(long.checkpoint)
+    assert all(torch.allclose(ours[name], plain[name], atol=1e-5) for name in plain)
 
 
 def mean_loss(policy: Path) -> float:

@@ -69,6 +69,18 @@ def test_every_command_says_what_it_does_with_an_example() -> None:
         assert re.match("Example:  .*hsstar", command.epilog or "", re.DOTALL), path
 
 
+def test_no_path_may_be_empty() -> None:
+    """`--output "$UNSET"` is no folder: Path("") would be the current one."""
+    checked = 0
+    for path, command in EVERY_COMMAND.items():
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path):
+                checked += 1
+                with pytest.raises(click.BadParameter, match="the name is empty"):
+                    parameter.type.convert("", parameter, click.Context(command, info_name=path[-1]))
+    assert checked > 20
+
+
 def test_the_command_list_tells_what_each_command_does() -> None:
     said = " ".join(CliRunner().invoke(hsstar, ["-h"]).output.split())
     assert all(f" {name} {purpose}" in said for name, (_, purpose) in COMMANDS.items())

@@ -212,6 +212,7 @@ def test_folders_and_patterns_are_their_files_in_natural_order(tmp_path: Path) -
     for nothing, message in (
         (tmp_path / "*.csv", "no file matches"),
         (tmp_path / "none", "does not exist"),
+        (" ", "the name of a file is empty"),
     ):
         with pytest.raises(BadInputError, match=message):
             problems_of(nothing)

@@ -317,7 +317,7 @@ def test_the_real_run_compares_at_equal_samples_and_equal_rows() -> None:
     assert (len(study.document.seeds), study.document.iterations) == (3, 3)
     for run in study.runs:
         recipe = run.recipe
-        assert (recipe.problems.per_iteration, recipe.sampling.n, recipe.training.rows) == (200, 8, 240)
+        assert (recipe.problems.per_iteration, recipe.sampling.n, recipe.training.rows) == (200, 8, 160)
         assert (recipe.training.learning_rate, recipe.training.nll_weight) == (3e-6, 1.0)
         assert (recipe.reward.model, recipe.pairs.rule, recipe.training.objective) == (
             "prm",

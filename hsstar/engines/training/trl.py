@@ -49,6 +49,7 @@ from hsstar.engines.training.contract import (
     TrainingTask,
 )
 from hsstar.engines.training.data import TrainingData, mismatched, tokenise
+from hsstar.engines.training.head import labelled_tokens_only
 from hsstar.engines.training.output import save_policy, written_aside
 from hsstar.engines.training.resume import WRITING, discard, step_of
 from hsstar.engines.training.value_head import add_value_head, padded, step_loss
@@ -72,7 +73,7 @@ class TrlTrainer:
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         """Run a training, as `contract.Trainer.train` says."""
         whole_on_cpu = self._device.type == "cpu" and task.settings.sharding == "none"
-        with keeping_freed_memory() if whole_on_cpu else nullcontext():
+        with keeping_freed_memory() if whole_on_cpu else nullcontext(), labelled_tokens_only():
             return self._train(task, progress)
 
     def _train(self, task: TrainingTask, progress: ProgressCallback | None) -> TrainingReport:

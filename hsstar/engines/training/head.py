@@ -1,0 +1,26 @@
+"""TRL's head of the vocabulary on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from trl.trainer import utils
+
+
+@contextmanager
+def labelled_tokens_only() -> Iterator[None]:
+    """Let TRL compute the vocabulary for tokens with a label alone, on a CPU too.
+
+    Without Triton it takes every token, prompts and padding included, so that compiled kernels keep their
+    shapes. Nothing is compiled on a CPU, and prompts are half of the tokens of a preference pair.
+    """
+    on_triton = utils._use_triton
+
+    def leaves_out_prompts(device: torch.device) -> bool:
+        return device.type == "cpu" or on_triton(device)
+
+    utils._use_triton = leaves_out_prompts
+    try:
+        yield
+    finally:
+        utils._use_triton = on_triton
