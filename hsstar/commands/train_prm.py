@@ -261,6 +261,7 @@ def measures(quality: RewardQuality) -> list[tuple[str, str]]:
     return [
         ("problems, responses, steps", f"{quality.problems}, {quality.responses}, {quality.steps}"),
         ("AUC of the minimum reward for the verdict", number(quality.auc, ".3f")),
+        ("the same within problems", number(quality.auc_within, ".3f")),
         ("mean error of a reward against its label", number(quality.label_error, ".3f")),
         ("log-loss of further verdicts, saved over the count", number(quality.gain, ".1%")),
     ]

@@ -41,6 +41,7 @@ class RewardQuality:
     responses: int
     steps: int  # with a label and a reward
     auc: float | None  # chance that a correct response has a higher minimum reward than an incorrect one
+    auc_within: float | None  # the same between responses of one problem: its mean over problems with both
     label_error: float | None  # mean |label - reward| of a step
     gain: float | None  # share by which minimum rewards lower the log-loss of further verdicts by the count
     reliability: Sequence[ReliabilityBin]  # bins without steps are left out
@@ -66,23 +67,30 @@ def reward_quality(
         for label, reward in zip(response.labels, response.rewards, strict=False)  # the context may end
         if label is not None
     ]
-    minima = [
-        (aggregate([*response.rewards]), int(response.correct), int(not response.correct))
-        for response in responses
-    ]
     by_problem: dict[str, list[ScoredResponse]] = {}
     for response in responses:
         by_problem.setdefault(response.problem_key, []).append(response)
+    within = [area_under_curve(_minima(own)) for own in by_problem.values()]
+    told = [area for area in within if area is not None]
     observations = [_observation(own, *further.get(key, (0, 0))) for key, own in sorted(by_problem.items())]
     return RewardQuality(
         problems=len(by_problem),
         responses=len(responses),
         steps=len(steps),
-        auc=area_under_curve(minima),
+        auc=area_under_curve(_minima(responses)),
+        auc_within=fmean(told) if told else None,
         label_error=fmean(abs(label - reward) for label, reward in steps) if steps else None,
         gain=gain_of_quality(calibrate(observations).forecasts),
         reliability=_reliability(steps),
     )
+
+
+def _minima(responses: Iterable[ScoredResponse]) -> list[tuple[float, int, int]]:
+    """Return the minimum reward of each response, with one correct or one incorrect sample."""
+    return [
+        (aggregate([*response.rewards]), int(response.correct), int(not response.correct))
+        for response in responses
+    ]
 
 
 def _observation(responses: Sequence[ScoredResponse], further_right: int, further_wrong: int) -> Observation:

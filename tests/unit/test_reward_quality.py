@@ -17,6 +17,7 @@ def test_rewards_are_measured_by_verdicts_and_labels() -> None:
     assert (quality.problems, quality.responses, quality.steps) == (2, 4, 6)
     # minima 0.625 and 0.125 of correct responses, 0.125 and 0 of incorrect ones: 3.5 of 4 pairs
     assert quality.auc == 3.5 / 4
+    assert quality.auc_within == 1.0  # in both problems the correct one is above
     assert quality.label_error == pytest.approx((0.25 + 0.375 + 0.375 + 0.125 + 0.125 + 0.0) / 6)
     assert quality.gain is None  # no further verdict
     assert quality.reliability == [
@@ -30,7 +31,17 @@ def test_rewards_are_measured_by_verdicts_and_labels() -> None:
 
 def test_without_both_verdicts_or_any_label_there_is_no_measure() -> None:
     quality = reward_quality([ScoredResponse("a", True, (None,), (0.5,))], {})
-    assert (quality.auc, quality.label_error, quality.reliability) == (None, None, [])
+    assert (quality.auc, quality.auc_within, quality.label_error) == (None, None, None)
+    assert quality.reliability == []
+
+
+def test_a_reward_that_knows_the_problem_alone_tells_nothing_within_it() -> None:
+    easy = [ScoredResponse("easy", place < 3, (0.5,), (0.9,)) for place in range(4)]
+    hard = [ScoredResponse("hard", place < 1, (0.5,), (0.1,)) for place in range(4)]
+    never = [ScoredResponse("never", False, (0.0,), (0.0,))]  # has one verdict: counts in the first alone
+    quality = reward_quality([*easy, *hard, *never], {})
+    assert quality.auc == (3 * (0.5 + 3 + 1) + 1 * (0.0 + 1.5 + 1)) / (4 * 5)
+    assert quality.auc_within == 0.5
 
 
 def test_a_certain_reward_belongs_to_the_last_bin() -> None:
