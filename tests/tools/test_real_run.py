@@ -38,11 +38,12 @@ def write_configs(folder: Path) -> None:
         },
         "real.toml": {
             "iterations = 3": "iterations = 1",
-            "rows = 240": "rows = 8",
+            "rows = 160": "rows = 8",
             "micro_batch_size = 4": "micro_batch_size = 2",
             "batch_size = 16": "batch_size = 4",
             "max_new_tokens = 256": "max_new_tokens = 80",
-            "problems = 250": "problems = 3",
+            "problems = 400": "problems = 3",
+            "problems = 100": "problems = 3",
             "[strategies.uniform]": "[strategies.uniform]\ntraining = { lora_rank = 4 }",
         },
     }
