@@ -31,7 +31,8 @@ HEADS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def measure(model: str, pairs: Path, section: TrainingSection, head: str) -> tuple[float, float]:
     """Return the processor time of a step, in seconds, and the loss of the first."""
-    times, losses = [0.0], [0.0]
+    times: list[float] = []
+    losses: list[float] = []
 
     def note(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart | TrainingStep):
@@ -42,7 +43,7 @@ def measure(model: str, pairs: Path, section: TrainingSection, head: str) -> tup
     with temporary_folder("hsb-") as folder, patch(f"{TRAINER}.labelled_tokens_only", HEADS[head]):
         request = FileTraining("dpo", str(pairs), model, folder / "trained", section, seed=0)
         train_from_file(request, Settings.from_environment({"HSSTAR_HOME": str(folder / "home")}), note)
-    return (times[-1] - times[1]) / (len(times) - 2), losses[1]
+    return (times[-1] - times[0]) / len(losses), losses[0]
 
 
 def main() -> None:

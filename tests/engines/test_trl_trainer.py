@@ -89,6 +89,11 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def mean_loss(policy: Path) -> float:
+    """Mean negative log-likelihood of all response tokens of `EXAMPLES`."""
+    return -float(torch.cat(logprobs_of(policy, [(row.prompt, row.response) for row in EXAMPLES])).mean())
+
+
 @pytest.mark.parametrize("rows", [PAIRS, EXAMPLES, VERDICTS], ids=["dpo", "sft", "kto"])
 def test_prompts_and_padding_skip_the_head_and_change_nothing(
     rows: list[contract.TrainingRow], train: Train, monkeypatch: pytest.MonkeyPatch
@@ -108,11 +113,6 @@ def test_prompts_and_padding_skip_the_head_and_change_nothing(
     assert short.metrics == pytest.approx(long.metrics, rel=1e-4, abs=1e-6)
     ours, plain = weights(short.checkpoint), weights(long.checkpoint)
     assert all(torch.allclose(ours[name], plain[name], atol=1e-5) for name in plain)
-
-
-def mean_loss(policy: Path) -> float:
-    """Mean negative log-likelihood of all response tokens of `EXAMPLES`."""
-    return -float(torch.cat(logprobs_of(policy, [(row.prompt, row.response) for row in EXAMPLES])).mean())
 
 
 def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(train: Train, policy: Path) -> None:
