@@ -1,8 +1,8 @@
 # make demo        the whole loop on this machine, from nothing
 # make check       static checks: ruff, mypy, import contracts (no PyTorch needed)
 # make test-unit   the tests of the pure rules, under a minute (no PyTorch needed)
-# make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
-# make test-heavy  real training, whole runs, vLLM; generated tests with all their examples
+# make test        every test but slow and heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
+# make test-heavy  training, whole runs, vLLM, what is slow; generated tests with all their examples
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (58) says how often
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
@@ -74,10 +74,10 @@ test-unit: $(LIGHT)
 	OMP_NUM_THREADS=1 $(PYTEST) tests/unit
 
 test: $(INSTALLED)
-	$(call pytest,$(TESTERS),worksteal,not heavy and not chaos) $(TESTS)
+	$(call pytest,$(TESTERS),worksteal,not slow and not heavy and not chaos) $(TESTS)
 
 test-heavy: $(INSTALLED)
-	$(call pytest,2,load,heavy or hypothesis) $(TESTS)
+	$(call pytest,2,load,slow or heavy or hypothesis) $(TESTS)
 
 test-chaos: $(INSTALLED)
 	$(call pytest,2,loadgroup,chaos) tests/chaos

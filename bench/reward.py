@@ -1,6 +1,6 @@
 """Measure the scored tokens per second of the Skywork engine beside the plain loop of the published scripts.
 
-    python -m bench.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE]
+    python -m bench.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE] [--no-made]
 
 The plain loop pads four responses to the longest and computes the logits of the whole vocabulary, as the
 published inference code does. Both read the same random checkpoint, and their rewards are compared. On a CPU
@@ -9,7 +9,7 @@ than the paper's 2,048 tokens:
 
 - the responses of FILE, which has one problem with all its responses a line, problem by problem
 - the same responses in random order
-- made responses of log-normal length, eight to a problem, which share only the statement
+- without `--no-made`, made responses of log-normal length, eight to a problem, which share the statement only
 
 The shape `135m` is that of the policy of `make real`, without its tied weights. The shapes `1.5b` and `7b`
 are those of the published checkpoints, for a GPU in bfloat16. On a GPU, memory and the share of its own rate
@@ -287,15 +287,18 @@ def way_rows(
     return rows
 
 
-def make_orders(responses: Path, number: int) -> dict[str, list[RewardRequest]]:
-    """Return the mixes by name."""
+def make_orders(responses: Path, number: int, made: bool) -> dict[str, list[RewardRequest]]:
+    """Return the mixes by name; raise SystemExit without one."""
     orders = {}
     if problems := load_problems(responses):
         chosen = random.Random(0).sample(problems, min(number, len(problems)))
         requests = list(chain.from_iterable(chosen))
         orders["sampled, problem by problem"] = requests
         orders["sampled, in random order"] = random.Random(0).sample(requests, len(requests))
-    orders["made, problem by problem"] = list(chain.from_iterable(make_problems(number)))
+    if made:
+        orders["made, problem by problem"] = list(chain.from_iterable(make_problems(number)))
+    if not orders:
+        raise SystemExit(f"{responses} does not exist, and --no-made leaves nothing else")
     return orders
 
 
@@ -305,9 +308,10 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--problems", type=int, default=24, help="problems in each mix")
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
+    parser.add_argument("--no-made", action="store_true", help="only the responses of the file")
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
-    orders = make_orders(arguments.responses, arguments.problems)
+    orders = make_orders(arguments.responses, arguments.problems, not arguments.no_made)
     device = pick_device("auto")
     print(describe_host())
     threads = torch.get_num_threads()

@@ -1,6 +1,9 @@
 """The `hsstar` command: its groups, and how errors reach the user."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 
@@ -109,7 +112,8 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     _set_encoding()
     try:
-        sys.exit(hsstar.main(standalone_mode=False))
+        with _interrupted_by_signals():
+            sys.exit(hsstar.main(standalone_mode=False))
     except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", 130, debug)
     except click.ClickException as error:
@@ -117,6 +121,24 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (HsstarError, OSError) as error:
         _fail(str(error), _HELD if isinstance(error, HeldError) else 1, debug)
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and the end of the terminal are Ctrl-C, so that a command stops what it started.
+
+    What the parent ignores stays ignored (`nohup`), and commands that serve set handlers of their own.
+    """
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _set_encoding() -> None:

@@ -13,10 +13,12 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -34,6 +36,8 @@ WORKERS = f"sample={psutil.cpu_count()}"
 """A process of vLLM on each core: on two cores they draw twice what one draws."""
 UNSEEN = "70-84"
 """Templates of GSM-Symbolic that are only measured."""
+STOP_SECONDS = 20
+"""For an interrupted command to stop its servers and workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +178,26 @@ class RealRun:
         path = os.pathsep.join(filter(None, (str(CONFIGS.parent), os.environ.get("PYTHONPATH"))))
         environment = os.environ | {"HSSTAR_HOME": str(home or self.own), "PYTHONPATH": path}
         command = [sys.executable, "-m", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, check=check, stdout=stdout, stderr=stderr, text=True
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr, text=True
         )
+        try:
+            said = process.communicate()
+        except KeyboardInterrupt:
+            _let_end(process)
+            raise
+        done = subprocess.CompletedProcess(command, process.returncode, *said)
+        if check:
+            done.check_returncode()
+        return done
+
+
+def _let_end(process: "subprocess.Popen[str]") -> None:
+    """Let a command stop what it started: Ctrl-C has reached it too, another signal perhaps not."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    process.terminate()
+    process.wait()
 
 
 def set_to(settings: Sequence[str]) -> list[str]:
@@ -217,6 +238,7 @@ def main() -> None:
     sizes = Sizes(*(getattr(arguments, field.name) for field in fields(Sizes)))
     settings = arguments.initialisation or INITIALISATION
     run = RealRun(arguments.folder, arguments.configs, sizes, settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run.run(arguments.seeds, arguments.output or run.folder / "report")
     except subprocess.CalledProcessError as error:

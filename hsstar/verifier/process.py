@@ -178,8 +178,8 @@ def _send(connection: socket.socket, message: dict[str, object]) -> None:
 
 def _set_signals() -> None:
     """Leave the terminal's signals to the parent; let SIGPROF end a process, whatever was inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
 

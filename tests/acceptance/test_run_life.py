@@ -1,11 +1,13 @@
 """The life of a run through the real CLI, on the embedded stack: stopped, continued, forked, deleted."""
 
 import json
+import signal
 
 import pytest
 
-from tests.acceptance.conftest import Home, temporary_home
+from tests.acceptance.conftest import Home, processes_below, temporary_home
 from tests.acceptance.invariants import check_finished_run
+from tests.waiting import wait_for
 
 LIVE = "select count(*) from jobs where state in ('queued', 'running')"
 SMALL = ("problems.per_iteration=24", "evaluation.problems=10")
@@ -47,6 +49,17 @@ def test_a_run_is_stopped_continued_forked_and_deleted() -> None:
             home.ok("runs", "delete", run, "--yes")
         assert counts(home) == [{"samples": 0, "pairs": 0, "jobs": 0}]
         assert not list((home.folder / "home" / "models").glob("*/M*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_stopped_stops_the_stack_that_it_started(number: signal.Signals) -> None:
+    with temporary_home() as home:
+        demo = home.start("demo")
+        wait_for(lambda: len(processes_below(home.folder)) > 6)  # servers, supervisor and workers
+        demo.send_signal(number)
+        assert demo.wait(60) == 130
+        assert processes_below(home.folder) == []
 
 
 def counts(home: Home) -> list[dict[str, int]]:

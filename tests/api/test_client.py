@@ -111,6 +111,7 @@ def test_null_and_nan_stay_apart_in_every_form(db: hsstar.Client) -> None:
     assert [row["n"] for row in rows] == [1, None]
 
 
+@pytest.mark.slow
 def test_queries_are_those_of_hsstar_sql(db: hsstar.Client) -> None:
     for read in (hsstar.Rows.rows, hsstar.Rows.to_arrow):
         with pytest.raises(hsstar.BadInputError, match="hsstar sql is read-only"):

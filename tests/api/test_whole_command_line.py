@@ -102,6 +102,7 @@ def test_a_reward_model_is_trained_from_what_the_workers_draw(
         run.train_prm(tmp_path / "other", batchsize=4)
 
 
+@pytest.mark.slow
 def test_a_study_is_run_to_its_end_and_reported(
     cli: CommandLine, db: hsstar.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_samples_are_scored_and_judged_again(done: CommandLine, db: hsstar.Clien
         db.run("r").rescore("./nowhere")
 
 
+@pytest.mark.slow
 def test_figures_go_to_trackers_pages_and_prometheus(
     done: CommandLine, db: hsstar.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

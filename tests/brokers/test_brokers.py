@@ -100,6 +100,7 @@ def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
     assert jobs == [("done", 1)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_a_certificate_of_an_unknown_authority_is_refused(scheme: str, urls: dict[str, str]) -> None:
     """By the check whose result is a worker's note, and by Celery, which takes the messages."""

@@ -70,6 +70,7 @@ def test_more_clients_than_connections_take_turns(bouncer: Server, database: Dat
     assert (added, connected <= CONNECTIONS + 1) == (4 * CONNECTIONS, True)  # and our own
 
 
+@pytest.mark.slow
 def test_a_worker_runs_its_jobs_through_it(
     bouncer: Server, database: Database, embedded_broker: str, start_worker: StartWorker
 ) -> None:

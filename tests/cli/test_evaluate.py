@@ -101,6 +101,7 @@ def policies(alone: CommandLine, shared: Database) -> CommandLine:
     return alone
 
 
+@pytest.mark.slow
 def test_json_has_the_figures_of_all_problems_and_of_their_groups(policies: CommandLine) -> None:
     """`sampled.json` has what four samples a problem come to by the words of `SAMPLED`."""
 

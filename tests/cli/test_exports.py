@@ -194,6 +194,7 @@ def on_hub(
     )
 
 
+@pytest.mark.slow
 def test_pairs_go_to_a_hub_with_a_card_and_come_back(finished: CommandLine, hub: Hub) -> None:
     done = on_hub(finished, hub, "export", "pairs", "r", "--layout", "trl", "--to", "hub:me/pairs")
     count = len(finished.ok("export", "pairs", "r").splitlines())

@@ -200,6 +200,7 @@ def test_a_dataset_is_deleted_unless_samples_would_go_with_it(cli: CommandLine) 
     assert len(cli.json("problems", "list")) == 2
 
 
+@pytest.mark.slow
 def test_problems_made_on_demand_are_imported_like_those_of_a_file(cli: CommandLine) -> None:
     pytest.importorskip("reasoning_gym")
     name = "gym:gsm_symbolic?size=40&seed=7&templates=0-79"
@@ -386,6 +387,7 @@ def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:
     assert json.loads(training[0]).keys() == {"question", "answer"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("problems",), ("samples", "--run", "demo")])
 def test_an_interrupted_import_leaves_no_rows_and_no_process(
     cli: CommandLine, command: tuple[str, ...]

@@ -106,6 +106,7 @@ def test_a_fork_that_evaluates_otherwise_shares_no_evaluation(two_done: CommandL
     assert evaluated(cli, "f") == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -224,6 +225,7 @@ def test_policies_that_nothing_needs_free_their_disk(two_done: CommandLine) -> N
     assert [row["state"] for row in iterations(cli, "r")] == ["done"] * 3
 
 
+@pytest.mark.slow
 def test_texts_of_old_samples_go_and_what_was_found_stays(two_done: CommandLine) -> None:
     cli = two_done
     texts = "SELECT count(*) FROM sample_responses"

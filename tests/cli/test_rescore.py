@@ -49,6 +49,7 @@ def made_again(cli: CommandLine) -> tuple[dict[int, str], set[tuple[int, int, in
         return dict(select(connection, LABELS)), set(select(connection, PAIRS))
 
 
+@pytest.mark.slow
 def test_labels_and_pairs_that_would_differ_are_those_of_the_method(trained: CommandLine) -> None:
     cli, command = trained, ("rescore", "r", "--reward", "orm")
     before = cli.rows("SELECT id, min_reward, pair_reward FROM samples ORDER BY id")
@@ -95,6 +96,7 @@ def test_what_cannot_score_again_is_refused_in_a_line(trained: CommandLine) -> N
     assert trained.rows("SELECT count(*) FROM run_rewards") == [(2,)]
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_scored_beside_and_nothing_follows(cli: CommandLine) -> None:
     enqueue(cli, **EVERYTHING, evaluation={"dataset": "train"})
     cli.worker().work()
@@ -130,6 +132,7 @@ def test_an_evaluation_is_scored_beside_and_nothing_follows(cli: CommandLine) ->
         assert "give RUN or --evaluation" in cli(*wrong_call).err
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_scored_by_the_reward_of_its_run_too(trained: CommandLine) -> None:
     cli = trained
     cli.ok("rescore", "r", "--reward", "orm")

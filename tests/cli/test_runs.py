@@ -351,6 +351,7 @@ def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: Com
     assert cli.rows("SELECT state FROM iterations") == [("done",)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE, JobKind.TRAIN])
 @pytest.mark.parametrize("terminal", [False, True], ids=["lines", "live"])
 def test_failed_jobs_that_hold_a_run_up_end_the_watch_with_1(

@@ -55,6 +55,7 @@ def rows(file: str) -> list[Any]:
     return [json.loads(line) for line in (HERE / file).read_text().splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_a_list_gets_the_verdicts_that_a_file_gets(client: httpx2.Client) -> None:
     answered = client.post("/verify", content=json.dumps(rows("answers.jsonl")))
     verdicts = json.loads(answered.text.replace(r"\ud800", "?"))  # which no UTF-8 file can hold
@@ -105,6 +106,7 @@ def test_other_paths_methods_and_names_of_the_host_are_refused(client: httpx2.Cl
     assert (elsewhere.status_code, "version" in elsewhere.text) == (400, False)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_more_and_sigterm_lets_what_was_accepted_end() -> None:
     with (
         serving("--queue", "2", "--processes", "1", "--deadline", "1") as (client, process),

@@ -86,6 +86,7 @@ def test_a_study_ends_with_a_report_that_says_what_its_rows_say(
     assert study.refused(*at_once(1)).startswith("run 'tiny-HS-STaR-100' is there with another recipe")
 
 
+@pytest.mark.slow
 def test_a_study_shared_between_machines_gives_the_same_report(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_study_shared_between_machines_gives_the_same_report(
         assert len(texts) == 1
 
 
+@pytest.mark.slow
 def test_tables_of_another_study_are_refused(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     let_time_pass(monkeypatch, conduct.__name__, study.worker().work)
     study.ok(*at_once(6), "--seed", "101")
@@ -192,6 +194,7 @@ def test_the_time_that_is_left_follows_from_the_iterations_since_the_start(
     assert news(second, 2) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_continues_and_repeats_nothing(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ steps = { rule = "sentence" }
 """
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_made_of_labelled_steps_and_measured_on_held_out_problems(
     cli: CommandLine, trainer: type[RewardModelCopier]
 ) -> None:
@@ -159,6 +160,7 @@ def test_an_interrupted_view_leaves_the_drawing_to_the_workers(
     assert "3 steps, loss 0.5" in cli.ok(*TRAIN, "--output", "prm")
 
 
+@pytest.mark.slow
 def test_the_shared_iteration_of_a_fork_is_labelled_where_it_belongs(
     cli: CommandLine, trainer: type[RewardModelCopier]
 ) -> None:

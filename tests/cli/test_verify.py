@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.cli.conftest import ENDLESS, Called, CommandLine
 from tests.waiting import wait_for
@@ -102,20 +103,23 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
         assert error.read() == b""
 
 
-def test_ctrl_c_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_at_once_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path, "--deadline", "100", "--output", "verdicts.jsonl") as (process, given, _, error):
         given.write(json.dumps({"answer": ENDLESS, "reference": "7"}).encode() + b"\n" + RIGHT * 999)
         given.flush()
         command = psutil.Process(process.pid)
         wait_for(lambda: any(sum(child.cpu_times()[:2]) > 1.0 for child in command.children(recursive=True)))
         children = command.children(recursive=True)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(timeout=30) == 130
         assert error.read().splitlines()[-1] == b"hsstar: interrupted"
     wait_for(lambda: not any(child.is_running() for child in children))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_verdict_is_explained(alone: CommandLine) -> None:
     boxed = json.loads(alone.ok("verify", "--json", "--explain", r"So it is \boxed{\frac{2}{4}}.", "0.5"))
     given = json.loads(alone.ok("verify", "--json", "--explain", "-5", "-\\theta"))

@@ -113,6 +113,7 @@ def half_done(cli: CommandLine) -> CommandLine:
     return cli
 
 
+@pytest.mark.slow
 def test_the_view_fills_the_terminal_and_follows_its_size(half_done: CommandLine) -> None:
     with terminal(30, 100, "status", "r", "--watch", "--samples") as screen:
         screen.read_until(
@@ -141,6 +142,7 @@ def test_the_view_fills_the_terminal_and_follows_its_size(half_done: CommandLine
     assert "r is done; look at it: hsstar show r; continue: hsstar iterate r --watch" in rest
 
 
+@pytest.mark.slow
 def test_the_view_waits_for_a_database_that_goes_and_comes_back(
     half_done: CommandLine, server_url: str
 ) -> None:

@@ -65,6 +65,7 @@ def rows_of(database: Database, query: str) -> list[tuple[object, ...]]:
         return select(connection, query)
 
 
+@pytest.mark.slow
 def test_the_job_in_hand_is_done_and_no_other_is_begun(
     database: Database, start: Start, two_jobs: tuple[int, int]
 ) -> None:

@@ -232,6 +232,7 @@ def test_the_slurm_script_says_what_it_lacks(missing: str, tmp_path: Path) -> No
     assert ("say a role" if missing == "role" else missing) in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_scripts_role_owns_its_database_and_is_no_superuser(place: Place, tmp_path: Path) -> None:
     tool("psql")  # as the script's image has it
     password = tmp_path / "hsstar_password"

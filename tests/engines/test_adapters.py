@@ -40,6 +40,8 @@ from tests.engines.trainings import (
     logprobs_of,
 )
 
+pytestmark = pytest.mark.slow  # nearly every test trains
+
 KEPT = replace(SETTINGS, learning_rate=2e-2, lora_rank=4, lora_alpha=8.0, lora_merge=False)
 CPU = torch.device("cpu")
 

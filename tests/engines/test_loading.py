@@ -100,6 +100,7 @@ def test_a_module_of_ours_that_is_missing_is_no_missing_package(monkeypatch: pyt
         registry.build_trainer()
 
 
+@pytest.mark.slow
 def test_without_vllm_a_sampling_worker_starts_and_is_told_how_to_install_it(policy: Path) -> None:
     imported, *advice = printed(
         "import sys; sys.modules['vllm'] = None\n"
@@ -185,6 +186,7 @@ def test_a_device_and_a_format_are_chosen_by_default(monkeypatch: pytest.MonkeyP
         assert pick_dtype(name, device) == getattr(torch, name)
 
 
+@pytest.mark.slow
 def test_a_gpu_is_lost_when_it_answers_with_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

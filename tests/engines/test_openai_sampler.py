@@ -101,6 +101,7 @@ def test_no_more_requests_are_under_way_than_allowed(host: Host, connect: Open) 
     assert (host.most, len(host.bodies)) == (4, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CUT, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("asked", ["faults", "checks"])
 def test_a_failing_answer_is_asked_for_again(asked: str, fault: int, host: Host, connect: Open) -> None:
@@ -108,6 +109,7 @@ def test_a_failing_answer_is_asked_for_again(asked: str, fault: int, host: Host,
     assert texts(connect(concurrency=3), 12) == expected(12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [lambda: "0.8", lambda: formatdate(time.time() + 2, usegmt=True)])
 def test_the_server_says_how_long_to_wait(host: Host, connect: Open, wait: Callable[[], str]) -> None:
     host.faults, host.headers = [429], {"Retry-After": wait()}
@@ -180,6 +182,7 @@ def answering(**choice: Any) -> Json:
 REFUSING = {"complete": lambda weights, body: "no  such\nthing"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("server", "options", "message"),
     [

@@ -34,6 +34,8 @@ from hsstar.engines.training.resume import (
 from tests.engines.trainings import EXAMPLES, PAIRS, SAVING, SETTINGS, VERDICTS, Events, Train, identity_of
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow  # nearly every test trains
+
 ROOT = Path(__file__).parents[2]
 Attempt = Callable[..., ResumePoint]
 

@@ -25,6 +25,8 @@ from hsstar.recipe.training import TrainingSection
 from tests.engines.draws import draw_all
 from tests.engines.trainings import EXAMPLES, SETTINGS, Events, Train
 
+pytestmark = pytest.mark.slow  # nearly every test trains
+
 FORMATS = {name: getattr(torch, name) for name in DIGITS}
 NUMBERS = [0.0, 1.0, -1.0, 0.1, -0.3, 3.14159, 255.5, 1.0 - 2**-9, 6.1e-5, -7e-6, 3e-8, 2**-14, -(2**-24)]
 SLOW = replace(SETTINGS, learning_rate=1e-6)

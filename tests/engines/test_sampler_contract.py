@@ -287,11 +287,13 @@ def test_greedy_decoding_is_that_of_transformers_generate(sampler: Sampler, poli
     assert drawn.text == tokenizer.decode(generated[prompt.shape[1] :], skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_padding_token(sampler: Sampler, reload: Load, llama_policy: Path) -> None:
     reload(llama_policy)
     assert same(complete(sampler, 12)[5], complete(sampler, requests(6)[5:])[0])
 
 
+@pytest.mark.slow
 def test_any_of_several_end_tokens_ends_a_completion(sampler: Sampler, reload: Load, tmp_path: Path) -> None:
     ends = "aeiouAEIOU0123456789"
     reload(tiny.tiny_policy(tmp_path, eos_token_id=tiny.qwen_tokenizer()(ends)["input_ids"]))
@@ -300,6 +302,7 @@ def test_any_of_several_end_tokens_ends_a_completion(sampler: Sampler, reload: L
     assert not set(ends) & set("".join(result.text for result in results))
 
 
+@pytest.mark.slow
 def test_without_end_token_all_reach_their_limit(sampler: Sampler, reload: Load, tmp_path: Path) -> None:
     reload(tiny.tiny_policy_without_end(tmp_path))
     assert {(one.tokens, one.finish_reason) for one in complete(sampler, 20)} == {(60, "length")}
@@ -314,6 +317,7 @@ def test_results_arrive_before_the_last_one_is_drawn(sampler: Sampler) -> None:
     assert arrivals[0] < 0.7 * arrivals[-1]
 
 
+@pytest.mark.slow
 def test_reloading_changes_the_policy_and_nothing_else(
     sampler: Sampler, reload: Load, factory: Factory, policy: Path, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_requests_of_a_killed_server_move_to_another(hosts: list[Host], conn
     assert notes == []  # nothing waits while another server answers
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_again_is_used_again(hosts: list[Host], connect: Open) -> None:
     hosts[1].stop()
     for host in hosts:
@@ -84,6 +85,7 @@ def test_a_server_that_answers_again_is_used_again(hosts: list[Host], connect: O
     assert len(hosts[1].bodies) > 5
 
 
+@pytest.mark.slow
 def test_each_server_loads_the_policy_and_one_that_restarts_loads_it_again(
     hosts: list[Host], connect: Open, tmp_path: Path
 ) -> None:
@@ -106,6 +108,7 @@ def test_each_server_loads_the_policy_and_one_that_restarts_loads_it_again(
     assert [host.loads[-1] for host in hosts[:2]] == [str(other)] * 2
 
 
+@pytest.mark.slow
 def test_a_busy_server_gets_nothing_while_another_answers(hosts: list[Host], connect: Open) -> None:
     hosts[0].faults, hosts[0].headers = [429, 429], {"Retry-After": "60"}
     begin = time.monotonic()

@@ -57,6 +57,7 @@ def connect(host: Host) -> Iterator[Open]:
 LOADING = ["/update_weight_version", "/pause?mode=wait", "/collective_rpc", "/reset_prefix_cache", "/resume"]
 
 
+@pytest.mark.slow
 def test_weights_are_changed_while_the_server_pauses_and_their_version_is_written_down(
     host: Host, connect: Open, line: list[Path]
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_load_that_fails_leaves_no_version_and_a_server_that_answers(
     assert texts(connect(line[0]), 8) == expected(8, "M0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes_weights", [True, False])
 def test_an_adapter_is_loaded_beside_the_weights_that_stay(
     host: Host, connect: Open, line: list[Path], changes_weights: bool
@@ -122,6 +124,7 @@ def test_an_adapter_is_loaded_beside_the_weights_that_stay(
     assert host.orders.count("/v1/load_lora_adapter") == 2
 
 
+@pytest.mark.slow
 def test_two_workers_sample_from_two_adapters_at_once(host: Host, connect: Open, line: list[Path]) -> None:
     first, second = connect(line[1]), connect(line[2])
     for _ in range(2):

@@ -110,6 +110,7 @@ def test_a_completion_ends_with_the_context_and_a_full_one_is_refused(host: Host
     assert empty == "the prompt has no tokens"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CUT, 429, 500, 503])
 @pytest.mark.parametrize("asked", ["faults", "checks"])
 def test_a_failing_answer_is_asked_for_again(host: Host, connect: Open, asked: str, fault: int) -> None:
@@ -180,6 +181,7 @@ def test_lasting_faults_fail(host: Host, connect: Open, server: Json, options: J
         texts(connect(**options), 1)
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_server_does_not_see_and_an_adapter_are_refused(
     host: Host, connect: Open, policies: list[Path], tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_long_blank_beginning_is_no_empty_response() -> None:
     assert left_out(tokenise("sft", rows, tiny.qwen_tokenizer(), 200)) == (1, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
 @pytest.mark.parametrize("changes", [{"use_cache": True}, {"use_cache": False}, {"pad_token_id": 3}])
 def test_the_configuration_stays_the_parents(

@@ -51,6 +51,8 @@ from tests.engines.trainings import (
     tokens_of,
 )
 
+pytestmark = pytest.mark.slow  # nearly every test trains
+
 BATCH_PLANS = json.loads((Path(__file__).parent / "batch_plans.json").read_text())
 """Batch and micro batch of the settings, rows, processes, epochs; micro batch, accumulation, steps."""
 

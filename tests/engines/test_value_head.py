@@ -22,6 +22,8 @@ from tests.engines import tiny
 from tests.engines.reward_references import skywork_reference
 from tests.engines.trainings import ONE_STEP, SAVING, SETTINGS, Events, Train, identity_of
 
+pytestmark = pytest.mark.slow  # nearly every test trains
+
 STEPS = [
     TrainingSteps(f"{n}+1=?", (f"So {n}+1", f"is {n + 1}.", "!" * (1 + n)), (n / 11, 1.0, float(n % 2)))
     for n in range(12)

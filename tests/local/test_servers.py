@@ -56,6 +56,7 @@ def test_only_the_starting_user_and_the_servers_account_get_in(place: Place) -> 
         psycopg.connect(server.url.replace("hsstar@", "pg_monitor@"))
 
 
+@pytest.mark.slow
 def test_a_killed_server_starts_again_with_what_was_committed_even_if_its_pid_went_to_another_process(
     place: Place,
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_killed_server_starts_again_with_what_was_committed_even_if_its_pid_we
         stranger.wait()
 
 
+@pytest.mark.slow
 def test_an_interrupted_initdb_is_begun_again(place: Place) -> None:
     server = place.postgres()
     half = server.directory / "data.new"
@@ -197,6 +199,7 @@ def test_the_broker_is_for_us_alone_with_a_password_that_no_command_line_shows(p
     assert broker.password == password
 
 
+@pytest.mark.slow
 def test_the_servers_listen_on_no_port_run_as_no_root_and_know_no_secret(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_worker_that_ignores_the_request_to_end_is_killed(place: Place) -> Non
     assert "1 workers had to be killed" in (stack.logs / "supervisor.log").read_text()
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -> None:
     stack = workers_only(place)
     status = stack.up({"sampler": 1, "stubborn": 1}, command=worker)
@@ -166,6 +167,7 @@ def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
     assert all_run(place.stack().up({"sampler": 1}, command=worker))
 
 
+@pytest.mark.slow
 def test_down_after_the_supervisor_was_killed_stops_the_servers(place: Place) -> None:
     kill(place.stack().up({}, command=worker).supervisor_pid)
     place.stack().down()

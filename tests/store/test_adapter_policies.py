@@ -58,6 +58,7 @@ def trained(database: Database, verifier: MathVerifier, base: Path, tmp_path: Pa
     return driver
 
 
+@pytest.mark.slow
 def test_an_iteration_continues_the_adapter_of_the_one_before(
     trained: Driver, base: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_iteration_continues_the_adapter_of_the_one_before(
         checkpoint_of(second)
 
 
+@pytest.mark.slow
 def test_an_export_is_whole_and_its_card_says_where_it_comes_from(trained: Driver, tmp_path: Path) -> None:
     target = export_model(trained.database, "r-M2", tmp_path / "out")
     assert base_location(target) is None
@@ -113,6 +115,7 @@ def test_a_base_is_kept_as_long_as_an_adapter_is_on_it(begin: Begin, tmp_path: P
     assert Path(first).is_dir()
 
 
+@pytest.mark.slow
 def test_a_base_in_a_home_that_moved_is_found(database: Database, base: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(base, home / "base")

@@ -387,6 +387,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "script", "drawn", "paired", "trained"), TRAINED.values(), ids=TRAINED)
 def test_a_policy_is_trained_where_there_is_something_to_train_on(
     begin: Begin, recipe: Recipe, script: Script | None, drawn: int, paired: bool, trained: list[str]
@@ -489,6 +490,7 @@ def test_a_round_that_waits_for_a_person_is_not_looked_at(begin: Begin) -> None:
     assert driver.states() == [IterationState.DONE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 24, 10_000])
 def test_a_run_comes_to_the_same_in_any_number_of_transactions(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, size: int
@@ -499,6 +501,7 @@ def test_a_run_comes_to_the_same_in_any_number_of_transactions(
     check_iteration(WAVES, 0, driver.tables())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [PLAIN, WAVES], ids=["levels", "waves"])
 def test_a_crash_between_two_transactions_changes_nothing(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
@@ -523,6 +526,7 @@ def test_a_crash_between_two_transactions_changes_nothing(
     check_iteration(recipe, 0, driver.tables())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still_at", range(2, 40, 4))
 def test_a_conductor_that_stands_still_while_others_end_the_run_changes_nothing(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, still_at: int

@@ -39,6 +39,7 @@ def add_amc(connection: Connection, count: int, unreadable: int = 0) -> int:
     return add_benchmark(connection, "amc23", problems, unreadable)
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_policy_on_every_dataset_once(begin: Begin) -> None:
     evaluation = {"dataset": HELDOUT, "benchmarks": BENCHMARKS}
     problems = {"dataset": TRAIN, "per_iteration": 12}
@@ -170,6 +171,7 @@ def majority_votes(driver: Driver) -> dict[int, bool]:
     return {row.problem_id: row.correct for row in driver.rows("SELECT * FROM majority_votes")}
 
 
+@pytest.mark.slow
 def test_an_evaluation_ends_with_its_votes_and_showing_it_verifies_nothing(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
@@ -33,6 +34,7 @@ def place(value: float, upper: float) -> int:
     return min(int(value * BUCKETS / upper), BUCKETS - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(drawn, max_size=6), min_size=1, max_size=4))
 def test_each_judged_sample_is_in_a_bucket_of_each_figure_that_it_has(

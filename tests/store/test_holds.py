@@ -29,6 +29,7 @@ def undisturbed(make_database: MakeDatabase, template: str, begin_in: Begin) -> 
         return driver.made()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs_before", range(0, 20, 4))
 def test_a_held_run_plans_no_work_and_makes_the_same_after_its_release(
     begin: Begin, undisturbed: dict[str, Any], jobs_before: int

@@ -63,6 +63,7 @@ def _resampling(driver: Driver) -> None:
         driver.do(driver.queued()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "lacks"), [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")]
 )

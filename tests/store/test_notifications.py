@@ -163,6 +163,7 @@ def unsent(database: Database) -> list[notifications.UnsentCount]:
         return notifications.count_unsent(connection)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "error"), [(500, "the webhook answers 500"), (302, "the webhook answers 302")]
 )
@@ -240,6 +241,7 @@ def test_other_addresses_and_other_variables_are_refused(url: str) -> None:
         make_recipe(notify=notifying(url))
 
 
+@pytest.mark.slow
 def test_a_worker_at_work_sends_what_is_due(database: Database, hook: Hook) -> None:
     worker = make_worker(database)
     worker.start()

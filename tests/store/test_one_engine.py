@@ -62,6 +62,7 @@ def reward_model() -> RewardModel:
     return RewardModel(1, "prm", REWARD_MODEL, "skywork", fingerprint(REWARD_MODEL))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_engines_get_the_options_of_the_recipe(tmp_path: Path, dtype: str) -> None:
     engines = context_of(tmp_path).engines
@@ -176,6 +177,7 @@ def work(begin: Begin, database: Database, verifier: MathVerifier, tmp_path: Pat
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("can_sleep", [False, True])
 def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(work: Work, can_sleep: bool) -> None:
     census = Census(can_sleep=can_sleep)

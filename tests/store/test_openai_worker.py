@@ -53,6 +53,7 @@ def worker(database: Database, tmp_path: Path) -> Iterator[Worker]:
     context.engines.close()
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_its_server_whenever_that_is_away_and_its_worker_says_so(
     sampling: Sampling, worker: Worker, host: Host
 ) -> None:

@@ -206,6 +206,7 @@ def remade(driver: Driver, corrected: set[int | None]) -> tuple[set[Any], tuple[
     return differing, (pairs - new_pairs, new_pairs - pairs)
 
 
+@pytest.mark.slow
 def test_a_finished_run_keeps_its_verdicts_and_the_new_ones_stand_beside(
     finished: Driver, again: Again, verifier: MathVerifier
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_finished_run_keeps_its_verdicts_and_the_new_ones_stand_beside(
     assert rows == expected
 
 
+@pytest.mark.slow
 def test_evaluations_that_are_done_change_where_that_is_wanted_and_nothing_else_does(
     finished: Driver, again: Again
 ) -> None:
@@ -298,6 +300,7 @@ def check_iteration_of(driver: Driver) -> None:
         check_iteration(RECIPE, 0, tables)
 
 
+@pytest.mark.slow
 def test_while_re_sampling_verdicts_and_pairs_follow_and_what_the_budget_was_shared_by_stays(
     begun: Driver, again: Again, verifier: MathVerifier
 ) -> None:
@@ -371,6 +374,7 @@ def test_judging_again_holds_up_no_worker(begun: Driver, verifier: MathVerifier)
     assert everything(begun) == before  # the iteration was done when the verdicts came
 
 
+@pytest.mark.slow
 def test_a_killed_reverify_leaves_whole_batches_and_the_next_one_does_the_rest(
     finished: Driver, again: Again, tmp_path: Path
 ) -> None:
@@ -413,6 +417,7 @@ def test_one_evaluation_or_the_problems_of_a_dataset_are_judged_alone(finished: 
             again(**wrong)
 
 
+@pytest.mark.slow
 def test_a_time_out_replaces_no_verdict(database: Database) -> None:
     endless = Drawn(Cause.INCORRECT, response=r"It is \boxed{\sum_{n=1}^{10^9} n^n}.")
     with database.begin() as connection:

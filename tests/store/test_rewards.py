@@ -200,6 +200,7 @@ def asked(database: Database) -> list[Any]:
     return [*zip(registered, run.recipe.scoring, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_reward_that_fails_names_itself_and_the_sample_and_spares_the_neighbours(
     database: Database,
 ) -> None:

@@ -51,6 +51,7 @@ def jobs_of(driver: Driver) -> dict[str, int]:
     return {row[0]: row[1] for row in driver.rows(query)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [pause_run, cancel_run])
 def test_a_run_that_is_stopped_at_any_moment_makes_the_same_once_it_is_resumed(
     begin: Begin, undisturbed: dict[str, Any], stop: Callable[..., int]

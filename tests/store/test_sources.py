@@ -88,6 +88,7 @@ def of_policy(tables: dict[str, Any]) -> dict[str, Any]:
     return {name: [row for row in table if row[0] != "source"] for name, table in tables.items()}
 
 
+@pytest.mark.slow
 def test_what_a_source_draws_counts_in_nothing_of_the_policy(
     make_database: MakeDatabase, template: str, begin_in: Begin, teacher: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_source_draws_by_its_own_weights_seeds_and_decoding(begin: Begin, teac
     assert driver.count("source_samples WHERE verdict IS NULL OR min_reward IS NULL") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["chosen", "both", "record"])
 def test_pairs_take_of_a_source_what_the_recipe_says(begin: Begin, teacher: Path, use: str) -> None:
     driver = begin(recipe_of(source(teacher, use=use)), sampler=taught_by(teacher))
@@ -202,6 +204,7 @@ def test_an_iteration_waits_for_the_sources_that_it_learns_from(
     assert run_progress(driver.database, driver.run).state == "done"
 
 
+@pytest.mark.slow
 def test_dying_conductors_come_to_the_same(
     make_database: MakeDatabase,
     template: str,

@@ -95,6 +95,7 @@ def worked(sampling: Sampling, **environment: str) -> tuple[list[dict[str, Any]]
     return spans, done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_each_attempt_of_a_worker_process_is_a_span(sampling: Sampling) -> None:
     pytest.importorskip(
         "opentelemetry.sdk", reason="opentelemetry is not installed; make trackers installs it"
@@ -151,6 +152,7 @@ def test_every_kind_of_job_and_the_conductor_tell_their_parts(worked_run: Spans)
     assert worked_run.open == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [{}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}],
@@ -159,6 +161,7 @@ def test_a_worker_that_is_not_asked_imports_nothing(sampling: Sampling, environm
     assert worked(sampling, **environment) == ([], "False")
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_costs_no_job(sampling: Sampling) -> None:
     pytest.importorskip(
         "opentelemetry.exporter.otlp.proto.http", reason="its exporter is not installed; see make trackers"

@@ -294,6 +294,7 @@ def test_a_training_continues_while_the_database_is_away(database: Database, job
     assert rows(database, "SELECT step, loss FROM training_steps ORDER BY step") == [(1, 0.5), (2, 0.25)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "resumed_at"), [("before it begins", 0), ("before the first step", 0), (3, 2), (6, 4)]
 )
@@ -335,6 +336,7 @@ def test_an_attempt_that_loses_its_lease_ends_and_leaves_the_policy_to_the_next_
     assert [path.name for path in (tmp_path / "models" / "run").iterdir()] == ["M1"]
 
 
+@pytest.mark.slow
 def test_kto_of_the_demos_policy_is_recorded_and_it_learns(database: Database, context: MakeContext) -> None:
     settings = {"objective": "kto", "learning_rate": 2e-5, "batch_size": 8, "epochs": 3, "beta": 0.5}
     job_id = call(database, prepare, settings | {"maximum_tokens": 80, "scheduler": "constant"})

@@ -117,6 +117,7 @@ def of_dataset(database: Database, dataset: str) -> Job:
     return add_verification(database, dataset, problems, [response for _, _, response, _ in judged])
 
 
+@pytest.mark.slow
 def test_each_dataset_is_verified_by_its_kind_and_details_are_stored(database: Database) -> None:
     verifications = {dataset: of_dataset(database, dataset) for dataset in JUDGED}
     run_jobs(database, *verifications.values())
@@ -133,6 +134,7 @@ def test_each_dataset_is_verified_by_its_kind_and_details_are_stored(database: D
     }
 
 
+@pytest.mark.slow
 def test_problems_of_the_gym_are_scored_by_their_task(database: Database) -> None:
     pytest.importorskip("reasoning_gym")
     from hsstar.data.files import read_problems

@@ -158,6 +158,7 @@ def test_what_is_known_of_another_version_is_computed(database: Database, verifi
     assert known_pairs(database) == 2
 
 
+@pytest.mark.slow
 def test_verdicts_are_written_while_others_are_being_checked_and_not_computed_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

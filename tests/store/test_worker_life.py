@@ -170,6 +170,7 @@ def test_a_stop_releases_the_jobs_without_an_attempt_and_closes_the_engines(samp
 # --- leases and heartbeats ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_at_a_time", [False, True])
 @pytest.mark.parametrize("named", [False, True])
 def test_a_job_is_leased_for_the_seconds_of_the_settings_and_again_with_each_beat(

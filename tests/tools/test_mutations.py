@@ -22,6 +22,7 @@ def test_changes(case: dict[str, Any]) -> None:
     assert sorted({mutation.apply(case["source"]) for mutation in mutations}) == case["changed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("area", AREAS, ids=lambda area: area.name)
 def test_a_seed_says_which_changes_are_tried(area: Area) -> None:
     files = tracked(ROOT)

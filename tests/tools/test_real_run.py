@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from tests.acceptance.conftest import NO_WORKERS, Home, temporary_home
+from tests.acceptance.conftest import NO_WORKERS, Home, processes_below, temporary_home
 from tests.checkout import this_checkout
 from tests.waiting import wait_for
 from tools.real_run import CONFIGS, Sizes, gym
@@ -92,6 +92,7 @@ def test_a_real_language_model_goes_through_all_stages_though_it_is_interrupted(
             early = study.wait_for("select id from samples")
             os.killpg(began.pid, signal.SIGINT)
             assert began.wait(60) == 130
+            assert processes_below(home.folder) == []
         done = subprocess.run(
             command(home), env=os.environ | home.environment, capture_output=True, text=True, timeout=SECONDS
         )

@@ -349,6 +349,7 @@ def test_another_place_other_settings_and_new_weights_need_another_reward_model(
         only(pool, there, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Engine, SleepingEngine])
 def test_where_memory_holds_one_engine_each_makes_room(tmp_path: Path, sampler: type[Engine]) -> None:
     """The verifier needs no memory of a GPU."""

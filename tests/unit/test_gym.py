@@ -135,6 +135,7 @@ def test_values_reach_the_task() -> None:
     assert {problem.subject for problem in sums} == {"chain_sum"}
 
 
+@pytest.mark.slow
 def test_templates_part_the_problems_of_one_name() -> None:
     pytest.importorskip("reasoning_gym")
     everything = problems_of(WORD_PROBLEMS)
@@ -172,6 +173,7 @@ def test_tasks_that_mathematics_compares_are_the_same_in_every_process() -> None
     assert made_elsewhere("1", 9, *COMPARABLE) == here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", HASHED)
 def test_a_name_gives_the_same_problems_whatever_the_hash_seed(
     task: str, monkeypatch: pytest.MonkeyPatch

@@ -129,6 +129,7 @@ def hub_server(tmp_path: Path) -> Iterator[Hub]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_rows_are_streamed_by_configuration_and_split(hub_server: Hub, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     names = ["hub:o/n:main@test", "hub:o/n:main", "hub:o/n:other", "hub:o/n:none", "hub:o/n:main@valid"]

@@ -57,6 +57,7 @@ def test_what_is_replayed_on_samples_that_are_all_there_is_exact_and_the_same_ea
         assert found.problems_with_pair == sum(number > 0 for number in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["levels", "proportional", "stop", "pairs"])
 def test_imputed_verdicts_are_right_on_average(name: str) -> None:
     """The same policy on the whole pool says what it comes to; a run has n samples of each problem."""

@@ -59,6 +59,7 @@ def test_a_length_falls_evenly_from_its_target_to_its_limit() -> None:
     assert error.value.place == 1
 
 
+@pytest.mark.slow
 def test_a_form_is_a_pattern_or_an_announced_answer() -> None:
     responses = ["So \\boxed{2}", "The answer is 2.", "it is 2", ""]
     by_answer, by_pattern = FormatReward(None), FormatReward("^(So|it)")

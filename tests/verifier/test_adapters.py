@@ -130,6 +130,7 @@ def test_verl_s_function_takes_its_arguments_by_place_and_by_name() -> None:
     assert compute_score(data_source="sums", reward_router_address=None, **named) == 1.0  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["verl", "rubric", "task"])
 def test_the_trainer_s_own_classes_give_the_rewards(trainer: str) -> None:
     if not TRAINERS.exists():

@@ -87,6 +87,7 @@ def test_requests_of_many_threads_and_tasks_are_all_judged(shared: SharedVerifie
     assert judged == expected
 
 
+@pytest.mark.slow
 def test_equal_pairs_that_wait_together_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str | None] = []
     decide = MathVerifier.decide
@@ -108,6 +109,7 @@ def test_equal_pairs_that_wait_together_are_computed_once(monkeypatch: pytest.Mo
         assert computed[3:] == ["x+1"]
 
 
+@pytest.mark.slow
 def test_who_waits_no_longer_takes_the_verdict_from_nobody(shared: SharedVerifier) -> None:
     async def leave_and_stay() -> object:
         leaving, staying = (

@@ -169,6 +169,7 @@ def random_responses(number: int, marker: Path) -> list[VerificationRequest]:
     return [VerificationRequest(text, HARMLESS, truncated=chance.random() < 0.2) for text in responses]
 
 
+@pytest.mark.slow
 def test_random_responses_with_hostile_answers_end_in_time(verifier: MathVerifier, marker: Path) -> None:
     pairs = prepare_quickly(verifier, random_responses(500, marker))
     assert_harmless(verifier, pairs[:8])

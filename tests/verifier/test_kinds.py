@@ -195,6 +195,7 @@ def test_a_verifier_is_opened_once_per_settings_and_few_are_open() -> None:
     assert len(closed) == 9
 
 
+@pytest.mark.slow
 def test_the_gym_scores_an_answer_of_the_problem_that_it_makes_again() -> None:
     pytest.importorskip("reasoning_gym")
     from hsstar.data.gym import generate_rows

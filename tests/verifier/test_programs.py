@@ -72,6 +72,7 @@ SLEEPY = Limits(cpu_seconds=60.0, idle_seconds=1.0)
 STARVED = Limits(cpu_seconds=60.0, idle_seconds=60.0, wall_seconds=1.0)
 
 
+@pytest.mark.slow
 @cases("hostile")
 def test_a_program_without_end_is_ended_and_named(way: Way, case: dict[str, str]) -> None:
     found = judged(way, case["program"], {"inputs": [""], "outputs": ["7"]})
@@ -79,6 +80,7 @@ def test_a_program_without_end_is_ended_and_named(way: Way, case: dict[str, str]
     assert re.search(case["detail"], str(found.detail), re.IGNORECASE), found
 
 
+@pytest.mark.slow
 def test_a_program_that_waits_for_nothing_is_incorrect_and_one_without_a_processor_is_not(way: Way) -> None:
     found = judged(way, "import time\ntime.sleep(60)", DOUBLE, SLEEPY)
     assert found == CheckResult(Cause.INCORRECT, "test 1 of 2: the program did not end within 1 s")

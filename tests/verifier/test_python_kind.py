@@ -95,6 +95,7 @@ def judged(settings: PythonSettings, *pairs: tuple[str, str]) -> list[Judgement]
         return verifier.verify([VerificationRequest(*pair, problem="the statement") for pair in pairs])
 
 
+@pytest.mark.slow
 def test_whatever_a_function_does_its_neighbours_get_their_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSSTAR_DATABASE_URL", "postgresql://secret")
     before = {child.pid for child in psutil.Process().children(recursive=True)}

@@ -37,6 +37,7 @@ def verifier() -> Iterator[MathVerifier]:
         yield verifier
 
 
+@pytest.mark.slow
 def test_every_case_has_the_verdict_that_a_person_gives_by_algebra_and_by_texts(
     verifier: MathVerifier,
 ) -> None:

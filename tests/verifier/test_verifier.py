@@ -210,6 +210,7 @@ def test_verdicts_on_real_responses_agree_with_their_labels(verifier: MathVerifi
     assert sum((cause is Cause.CORRECT) == label for cause, label in zip(found, labels, strict=True)) >= 399
 
 
+@pytest.mark.slow
 def test_a_slow_pair_times_out_alone_once_and_does_not_hold_the_others_back() -> None:
     with MathVerifier(processes=2, deadline_seconds=0.5) as verifier:
         pairs = verifier.prepare([boxed(ENDLESS), *map(algebraic, range(20)), *[boxed(ENDLESS)] * 10])
@@ -242,6 +243,7 @@ def test_a_process_that_dies_between_calls_costs_nothing() -> None:
                 wait_for(lambda: set(checking_processes()) == before, what="the process is dead")
 
 
+@pytest.mark.slow
 def test_memory_is_limited() -> None:
     with one_process(deadline_seconds=0.5, memory_limit_mb=256) as (verifier, process):
         assert process.rlimit(psutil.RLIMIT_AS) == (256 << 20, 256 << 20)
@@ -285,6 +287,7 @@ def test_a_checking_process_inherits_no_thread_and_no_connection(tmp_path: Path)
             ] * 2
 
 
+@pytest.mark.slow
 def test_a_killed_warm_process_crashes_no_response() -> None:
     before = set(warm_processes())
     with MathVerifier(processes=2, deadline_seconds=0.5) as verifier, ThreadPoolExecutor() as pool:
@@ -313,6 +316,7 @@ def busy_neighbours(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, available)
 
 
+@pytest.mark.slow
 def test_a_busy_neighbour_changes_no_verdict() -> None:
     with one_process(deadline_seconds=60.0) as (verifier, process):
         before = sum(process.cpu_times()[:2])
@@ -344,6 +348,7 @@ def test_references_are_checked_before_anything_is_drawn(verifier: MathVerifier)
     assert verifier.check_references(references) == [True, False, False, True, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_a_pair_that_misses_its_deadline_is_looked_at_once_more() -> None:
     with one_process(deadline_seconds=60.0) as (verifier, process):
         before = sum(process.cpu_times()[:2])
@@ -362,6 +367,7 @@ def test_a_reference_that_misses_its_deadline_is_looked_at_once_more() -> None:
         assert hasty.check_references(references) == [True, False, False]
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_task_does_not_run_while_its_process_is_kept_from_reading_it() -> None:
     with one_process(deadline_seconds=1.0) as (verifier, process):
         process.suspend()
@@ -392,6 +398,7 @@ def test_closing_ends_a_verification_under_way() -> None:
             under_way.result(timeout=10.0)
 
 
+@pytest.mark.slow
 def test_the_processes_die_with_their_parent() -> None:
     script = (
         "from hsstar.verifier import MathVerifier, VerificationRequest\n"

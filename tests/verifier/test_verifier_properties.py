@@ -35,6 +35,7 @@ def test_preparation_is_quick_and_raises_nothing(
     check_preparation(verifier, request_)
 
 
+@pytest.mark.slow
 @examples(25)
 @given(st.lists(requests(), min_size=1, max_size=6))
 def test_every_request_gets_a_judgement_and_readable_references_equal_themselves(

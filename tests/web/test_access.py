@@ -98,6 +98,7 @@ def test_no_other_ticket_opens_the_door(guarded: TestClient, body: bytes) -> Non
     assert guarded.post("/enter", content=body, headers=ORIGIN).status_code in (403, 413)
 
 
+@pytest.mark.slow
 def test_the_server_tells_its_address_sends_what_changes_and_ends_at_once(database: Database) -> None:
     command = [sys.executable, "-m", "hsstar.cli", "web", "--port", "0"]
     environment = {"HSSTAR_DATABASE_URL": database.url}

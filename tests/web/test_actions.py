@@ -125,6 +125,7 @@ def test_what_is_refused_is_recorded_too(client: TestClient, database: Database)
     assert log(database)[-1][3] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "changes", "status"),
     [

@@ -45,6 +45,7 @@ class Page(HTMLParser):
                 self.links.append(value or "")
 
 
+@pytest.mark.slow
 def test_every_link_of_every_file_leads_to_a_file_of_the_site(site: Path) -> None:
     pages = {file: Page(file) for file in site.rglob("*.html")}
     for file, page in pages.items():
@@ -85,6 +86,7 @@ def test_the_site_has_the_pages_of_the_run_its_problems_samples_and_pairs(
     assert (site / "static/style.css").is_file()
 
 
+@pytest.mark.slow
 def test_beyond_the_size_problems_are_listed_without_a_page(
     database: Database, ids: dict[str, int], tmp_path: Path
 ) -> None:
