@@ -170,9 +170,10 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
     """Return why jobs of a run wait or have failed, and what to do; empty while everything moves."""
     reasons = []
     for queue in queues:
-        if queue.queued and not queue.workers:
+        waiting = queue.queued + queue.abandoned
+        if waiting and not queue.workers:
             reasons.append(
-                f"{queue.queued} {queue.kind} jobs wait because no live worker serves that queue; "
+                f"{waiting} {queue.kind} jobs wait because no live worker serves that queue; "
                 f"start one: hsstar worker --role {queue.kind} (or hsstar up)"
             )
         elif queue.wakeups_due:

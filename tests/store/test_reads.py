@@ -161,6 +161,9 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
     running = add_job(connection, round_id, JobKind.SCORE)
     claim(connection, running)
     change_jobs(connection, "moved_at = now() - interval '70 seconds'", running)
+    abandoned = add_job(connection, round_id, JobKind.SCORE)
+    claim(connection, abandoned)
+    change_jobs(connection, "moved_at = now() - interval '1 hour', lease_expires_at = now()", abandoned)
     add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     add_job(connection, round_id, JobKind.VERIFY, state=JobState.DISCARDED)
 
@@ -170,7 +173,7 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
 
     assert states(late=9) == {
         "sample": progress.QueueState("sample", 3, 0, 0, 2, 3, None, None),
-        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50", still_seconds=70.0),
+        "score": progress.QueueState("score", 2, 2, 0, 0, 0, 20.0, "error 50", 70.0, abandoned=1),
         "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
     assert states(late=8)["sample"].wakeups_due == 0
@@ -188,13 +191,14 @@ def test_the_health_of_a_deployment(
     add_workers(connection)
     round_id = add_iteration(connection, add_run(connection), []).id
     queued = [add_job(connection, round_id, kind) for _ in range(2)]
-    running = add_job(connection, round_id, kind)
-    claim(connection, running, lease_seconds=30 - late)
-    change_jobs(connection, "moved_at = now() - interval '7 seconds'", running)
+    for lease_seconds, still in ((30 - late, 900), (30, 7)):
+        running = add_job(connection, round_id, kind)
+        claim(connection, running, lease_seconds=lease_seconds)
+        change_jobs(connection, f"moved_at = now() - interval '{still} seconds'", running)
     for state in (JobState.FAILED, JobState.FAILED, JobState.FAILED, JobState.DONE):
         add_job(connection, round_id, kind, state=state)
     change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *queued)
-    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved, 7.0)]
+    assert health.open_jobs(connection) == [health.OpenJobs(kind, 4, 3, expired, unserved, 7.0)]
     assert health.recent_workers(connection) == [
         health.RecentWorker("busy", "verify,sample", None, lost=False),
         health.RecentWorker("idle", "verify,sample", "1.0", lost=False),

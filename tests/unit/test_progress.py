@@ -74,13 +74,14 @@ def test_pairs_of_unlike_lengths_are_a_warning() -> None:
 
 
 def test_nothing_is_explained_while_everything_moves() -> None:
-    assert waiting_reasons([QUIET, replace(QUIET, still_seconds=300.0)]) == []
+    assert waiting_reasons([QUIET, replace(QUIET, still_seconds=300.0), replace(QUIET, abandoned=1)]) == []
 
 
 @pytest.mark.parametrize(
     ("queue", "expected"),
     [
         (replace(QUIET, workers=0), "hsstar worker --role sample"),
+        (replace(QUIET, queued=0, workers=0, abandoned=2), "2 sample jobs wait because no live worker"),
         (replace(QUIET, wakeups_due=1), "the broker does not take"),
         (replace(QUIET, next_attempt_seconds=4.2, last_error="no room"), "tried again in 4 s after: no room"),
         (FAILED, "hsstar jobs retry"),

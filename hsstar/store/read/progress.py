@@ -100,6 +100,7 @@ class QueueState:
     next_attempt_seconds: float | None  # until the next attempt at a delayed job; None without one
     last_error: str | None  # of the newest job that has one
     still_seconds: float | None = None  # for which a running job has got no further, at most
+    abandoned: int = 0  # running jobs whose lease has expired
 
 
 def queue_states(connection: Connection, run_id: int) -> list[QueueState]:

@@ -13,7 +13,8 @@ SELECT
         )
     ) AS unserved,
     coalesce(CAST(
-        max(extract(epoch FROM now() - moved_at)) FILTER (WHERE state = 'running') AS double precision
+        max(extract(epoch FROM now() - moved_at)) FILTER (WHERE state = 'running' AND lease_expires_at > now())
+        AS double precision
     ), 0) AS still_seconds
 FROM jobs
 WHERE state <> 'done'

@@ -1,7 +1,7 @@
 -- The queues in which a run has jobs that are not done, with the live workers that serve each.
 --
 -- Parameters: run_id, overdue (seconds after which a wake-up that was never sent is overdue). Only the head of a long
--- queue gets wake-ups, so none is overdue while the head has one.
+-- queue gets wake-ups, so none is overdue while the head has one. A running job whose lease has expired is abandoned.
 SELECT
     jobs.kind,
     count(*) FILTER (WHERE jobs.state = 'queued') AS queued,
@@ -22,8 +22,9 @@ SELECT
     ) AS wakeups_due,
     CAST(min(extract(epoch FROM available_at - now()))
         FILTER (WHERE jobs.state = 'queued' AND available_at > now()) AS double precision) AS next_attempt_seconds,
-    CAST(max(extract(epoch FROM now() - moved_at)) FILTER (WHERE jobs.state = 'running') AS double precision)
-        AS still_seconds,
+    CAST(max(extract(epoch FROM now() - moved_at))
+        FILTER (WHERE jobs.state = 'running' AND lease_expires_at > now()) AS double precision) AS still_seconds,
+    count(*) FILTER (WHERE jobs.state = 'running' AND lease_expires_at <= now()) AS abandoned,
     (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1] AS last_error
 FROM jobs
 JOIN rounds ON rounds.id = jobs.round_id
