@@ -46,7 +46,7 @@ def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
     axes.set_xticks(range(len(strategies[0].accuracies)))
     axes.set_xlabel("policy M_t")
     axes.set_ylabel("held-out accuracy, mean ± standard error")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)  # beside the lines, not over them
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the lines, in a box: a list of its own
 
 
 def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyMetrics]) -> None:

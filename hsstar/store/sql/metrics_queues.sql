@@ -8,7 +8,8 @@ SELECT
         WHERE state = 'running' AND lease_expires_at > now()
     ) AS double precision), 0) AS still_seconds
 FROM unnest(CAST(:kinds AS text[])) AS kind
-LEFT JOIN (SELECT kind, state, available_at, moved_at, lease_expires_at FROM jobs WHERE state IN ('queued', 'running')) AS live
-    USING (kind)
+LEFT JOIN (
+    SELECT kind, state, available_at, moved_at, lease_expires_at FROM jobs WHERE state IN ('queued', 'running')
+) AS live USING (kind)
 GROUP BY kind
 ORDER BY kind
