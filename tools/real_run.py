@@ -70,13 +70,16 @@ class RealRun:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, seeds: Sequence[str], output: Path) -> None:
-        """Go through all stages; raise CalledProcessError where one fails."""
-        self._stage("model", self.make_model)
-        self._stage("initialisation", self.initialise)
-        self._stage("first run", self.sample_first)
-        self._stage("reward model", self.make_reward_model)
-        self._stage("study", lambda: self.compare(seeds, output))
-        self._stage("formats", lambda: self.measure_formats(output))
+        """Go through all stages; raise CalledProcessError where one fails. Nothing stays up."""
+        try:
+            self._stage("model", self.make_model)
+            self._stage("initialisation", self.initialise)
+            self._stage("first run", self.sample_first)
+            self._stage("reward model", self.make_reward_model)
+            self._stage("study", lambda: self.compare(seeds, output))
+            self._stage("formats", lambda: self.measure_formats(output))
+        finally:
+            self._stop()
 
     def make_model(self) -> None:
         """SmolLM2 as a checkpoint of Hugging Face, in float32."""
@@ -117,7 +120,7 @@ class RealRun:
             numbers = (str(self.sizes.responses), "--continuations", str(self.sizes.continuations))
             source = ("--run", "real-first", "--output", "prm", "--responses")
             self._hsstar("train", "prm", *source, *numbers, *set_to(REWARD_TRAINING))
-        self._hsstar("down")
+        self._stop()
 
     def compare(self, seeds: Sequence[str], output: Path) -> None:
         """The study, in the home where the problems are."""
@@ -139,13 +142,15 @@ class RealRun:
             limits = ("--recipe", str(file), "--max-new-tokens", str(self.sizes.tokens))
             said = self._said("evaluate", policy, *measured, *limits, "--json")
             (output / f"{policy}-{dtype}.json").write_text(said, encoding="utf-8")
-        self._hsstar("down")
 
     def _start(self) -> None:
-        running = self._python("hsstar.cli", "db", "url", check=False, stdout=DEVNULL, stderr=DEVNULL)
-        if running.returncode == 0:  # left by an interrupted call
-            self._hsstar("down")
+        self._stop()  # what a killed call left
         self._hsstar("up", "--workers", WORKERS)
+
+    def _stop(self) -> None:
+        running = self._python("hsstar.cli", "db", "url", check=False, stdout=DEVNULL, stderr=DEVNULL)
+        if running.returncode == 0:
+            self._hsstar("down")
 
     def _stage(self, name: str, work: Callable[[], None]) -> None:
         begun, busy = time.time(), _busy_seconds()
