@@ -1,10 +1,17 @@
 """Waiting for what threads and other processes bring about."""
 
+import signal
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 Found = TypeVar("Found")
+
+
+def hear_signals() -> None:
+    """For a child, before its program: background jobs of a shell ignore Ctrl-C, those of `nohup` SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(

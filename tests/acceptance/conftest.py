@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from psycopg.rows import dict_row
 
 from hsstar.demo import RECIPE, family
 from tests.checkout import this_checkout
-from tests.waiting import wait_for
+from tests.waiting import hear_signals, wait_for
 
 __all__ = ["this_checkout"]
 
@@ -50,8 +49,7 @@ class Home:
             env=os.environ | self.environment,
             stderr=subprocess.PIPE,
             text=True,
-            # a shell's background jobs ignore Ctrl-C, and their children inherit that
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_signals,
         )
 
     def ok(self, *arguments: str) -> str:

@@ -20,7 +20,7 @@ from hsstar.store import migrate, rounds
 from hsstar.store.database import Database
 from tests.cli.conftest import Called, CommandLine, enqueue
 from tests.store.factory import add_problems, add_run
-from tests.waiting import wait_for
+from tests.waiting import hear_signals, wait_for
 
 DEMO = "builtin:demo-policy"
 GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
@@ -405,7 +405,7 @@ def test_an_interrupted_import_leaves_no_rows_and_no_process(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+        preexec_fn=hear_signals,
     )
 
     def checking() -> list[psutil.Process]:

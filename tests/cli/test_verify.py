@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from tests.cli.conftest import ENDLESS, Called, CommandLine
-from tests.waiting import wait_for
+from tests.waiting import hear_signals, wait_for
 
 HERE = Path(__file__).parent
 RIGHT = b'{"answer": 1, "reference": 1}\n'
@@ -34,8 +33,7 @@ def causes(text: str) -> list[str]:
 def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Any, Any, Any]]:
     """The command and its three pipes, its input open; none of its processes may outlive it."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    # a shell's background jobs ignore ctrl-C, and their children inherit that
-    pipes["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes["preexec_fn"] = hear_signals
     command = [sys.executable, "-m", "hsstar.cli", "verify", "-", *arguments]
     with subprocess.Popen(command, env={}, cwd=folder, **pipes) as process:
         try:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from tests.acceptance.conftest import NO_WORKERS, Home, processes_below, temporary_home
 from tests.checkout import this_checkout
-from tests.waiting import wait_for
+from tests.waiting import hear_signals, wait_for
 from tools.real_run import CONFIGS, Sizes, gym
 
 __all__ = ["this_checkout"]
@@ -86,7 +86,7 @@ def test_a_real_language_model_goes_through_all_stages_though_it_is_interrupted(
                 env=os.environ | home.environment,
                 stdout=file,
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=hear_signals,
             )
             wait_for(lambda: "pre-sampling" in said.read_text(), SECONDS / 2, said.read_text)
             early = study.wait_for("select id from samples")
