@@ -1,5 +1,6 @@
 """Two ways to draw the same samples: bare processes with an engine each, and the queue of a stack."""
 
+import json
 import multiprocessing
 import os
 import time
@@ -20,7 +21,6 @@ from hsstar.commands.problems import import_problems
 from hsstar.commands.runs import create_run, start_iterations
 from hsstar.data.files import ProblemFiles
 from hsstar.demo import family
-from hsstar.domain.problems import ProblemFormat
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
@@ -30,7 +30,6 @@ from hsstar.settings import Settings
 from hsstar.store.database import Database
 from hsstar.store.runs import Run
 
-JOB_SAMPLES = Settings.job_samples
 LONGEST_RUN_SECONDS = 600
 POLL_SECONDS = 0.2
 DRAWS = "HSSTAR_BENCHMARK_DRAWS"
@@ -68,14 +67,15 @@ class Drawn:
 
 
 @cache
-def bare_engine(engine: str, model: str) -> Sampler:
-    """Return the engine of a bare process."""
-    return build_sampler(model, engine=engine)
+def bare_engine(recipe: str) -> Sampler:
+    """Return the engine of a bare process, for a recipe in JSON."""
+    policy = parse_recipe(json.loads(recipe)).policy
+    return build_sampler(policy.model, engine=policy.engine, dtype=policy.dtype, **policy.engine_options)
 
 
-def draw_calls(engine: str, model: str, calls: Calls, parameters: SamplingParameters) -> Drawn:
+def draw_calls(recipe: str, calls: Calls, parameters: SamplingParameters) -> Drawn:
     """Draw call after call in a bare process."""
-    sampler = bare_engine(engine, model)
+    sampler = bare_engine(recipe)
     texts: Texts = {}
     tokens = 0
     begun, processor = time.time(), time.process_time()
@@ -87,9 +87,9 @@ def draw_calls(engine: str, model: str, calls: Calls, parameters: SamplingParame
     return Drawn(begun, time.time(), time.process_time() - processor, tokens, texts)
 
 
-def close_engine(engine: str, model: str) -> None:
+def close_engine(recipe: str) -> None:
     """End the engine of a bare process."""
-    bare_engine(engine, model).close()
+    bare_engine(recipe).close()
 
 
 class Bare:
@@ -97,7 +97,7 @@ class Bare:
 
     def __init__(self, processes: Sequence[ProcessPoolExecutor], recipe: Recipe) -> None:
         self._processes = processes
-        self._policy = (recipe.policy.engine, recipe.policy.model)
+        self._recipe = json.dumps(recipe.document())
         sampling = recipe.sampling
         self._parameters = SamplingParameters(
             sampling.temperature, sampling.top_p, sampling.max_new_tokens, sampling.stop
@@ -109,7 +109,7 @@ class Bare:
         for place, process in enumerate(self._processes):
             mine = calls[place :: len(self._processes)]
             mine = [list(chain.from_iterable(mine))] if at_once else mine
-            futures.append(process.submit(draw_calls, *self._policy, mine, self._parameters))
+            futures.append(process.submit(draw_calls, self._recipe, mine, self._parameters))
         parts = [future.result() for future in futures]
         return Drawn(
             min(part.begun for part in parts),
@@ -128,7 +128,7 @@ def bare_processes(number: int, recipe: Recipe) -> Iterator[Bare]:
         processes = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(number)]
         yield Bare(processes, recipe)
         for process in processes:
-            process.submit(close_engine, recipe.policy.engine, recipe.policy.model).result()
+            process.submit(close_engine, json.dumps(recipe.document())).result()
 
 
 # --- the queue ------------------------------------------------------------------------------------
@@ -283,8 +283,10 @@ def covered(intervals: Sequence[tuple[float, float]]) -> float:
 
 
 @contextmanager
-def temporary_stack(workers: int, in_flight: int, recipe: Recipe, problems: int) -> Iterator[Queue]:
-    """Start a stack as `hsstar up` does, with the problems imported; remove it at the end."""
+def temporary_stack(
+    workers: int, in_flight: int, recipe: Recipe, problems: int | Path, job_samples: int
+) -> Iterator[Queue]:
+    """Start a stack as `hsstar up` does; remove it at the end. It has problems of a file, or of the demo."""
     with temporary_folder("hsb-") as folder:
         site = folder / "site"
         site.mkdir()
@@ -293,7 +295,7 @@ def temporary_stack(workers: int, in_flight: int, recipe: Recipe, problems: int)
         environment = {
             "HSSTAR_HOME": str(folder / "home"),
             "HSSTAR_SERVER_DIR": str(folder / "servers"),
-            "HSSTAR_JOB_SAMPLES": str(JOB_SAMPLES),
+            "HSSTAR_JOB_SAMPLES": str(job_samples),
             "HSSTAR_JOBS_IN_FLIGHT": str(in_flight),
             "PYTHONPATH": f"{site}:{ROOT}",
             DRAWS: str(folder / "draws"),
@@ -301,9 +303,10 @@ def temporary_stack(workers: int, in_flight: int, recipe: Recipe, problems: int)
         try:
             hsstar(environment, "up", "--workers", f"sample={workers},score=0,verify=0,train=0")
             database = Database(Stack(Settings.from_environment(environment)).database_url)
-            file = folder / "problems.jsonl"
-            family.write_problems(file, family.distinct_problems(problems, 0, held_out=False))
-            import_problems(database, ProblemFiles([file], ProblemFormat.GSM8K), recipe.problems.dataset)
+            file = problems if isinstance(problems, Path) else folder / "problems.jsonl"
+            if isinstance(problems, int):
+                family.write_problems(file, family.distinct_problems(problems, 0, held_out=False))
+            import_problems(database, ProblemFiles([file]), recipe.problems.dataset)
             yield Queue(folder, database, recipe)
             database.close()
         finally:
